@@ -1,0 +1,1 @@
+"""rosbag2 files through the rosbags library; no ROS graph."""

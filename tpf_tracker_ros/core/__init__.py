@@ -1,0 +1,1 @@
+"""Pure numpy: frame pairs, boxes, crops, pairing, registration, thermal range, NDTU."""

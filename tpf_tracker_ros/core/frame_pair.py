@@ -1,0 +1,61 @@
+"""One RGB and one thermal image of the same instant: what every room passes on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tpf_tracker_ros.core.errors import TpfError
+
+THERMAL_DTYPES = (np.uint8, np.uint16, np.float32)
+
+
+@dataclass(frozen=True)
+class FramePair:
+    """A registered RGB-thermal pair on one pixel grid.
+
+    rgb: uint8 (H, W, 3) in R, G, B order, or None when that camera is absent.
+    thermal: uint8, uint16 or float32 (H, W), or None when that camera is absent.
+    stamp: capture time in integer nanoseconds.
+
+    Raises TpfError on a wrong dtype, shape or size, and when both images are None.
+    """
+
+    rgb: np.ndarray | None
+    thermal: np.ndarray | None
+    stamp: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rgb is None and self.thermal is None:
+            raise TpfError('a frame pair has neither an rgb nor a thermal image; give at least one')
+        if self.rgb is not None and (
+            self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3
+        ):
+            raise TpfError(
+                f'rgb image is {self.rgb.dtype} {self.rgb.shape}; it must be uint8 (H, W, 3)'
+            )
+        if self.thermal is not None and (
+            self.thermal.dtype not in THERMAL_DTYPES or self.thermal.ndim != 2
+        ):
+            raise TpfError(
+                f'thermal image is {self.thermal.dtype} {self.thermal.shape}; '
+                'it must be uint8, uint16 or float32 (H, W)'
+            )
+        if self.rgb is not None and self.thermal is not None:
+            (rgb_h, rgb_w), (th_h, th_w) = self.rgb.shape[:2], self.thermal.shape
+            if (rgb_h, rgb_w) != (th_h, th_w):
+                raise TpfError(
+                    f'thermal image is {th_w}x{th_h} but rgb is {rgb_w}x{rgb_h} and no '
+                    'registration is set; set registration.homography or give images of one size'
+                )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        height, width = (self.thermal if self.rgb is None else self.rgb).shape[:2]
+        return width, height
+
+    @property
+    def modality(self) -> str:
+        """'rgb+thermal', 'rgb' or 'thermal': which images are there."""
+        present = ('rgb', self.rgb), ('thermal', self.thermal)
+        return '+'.join(name for name, image in present if image is not None)

@@ -1,0 +1,1 @@
+"""Sequences on disk, metrics, plots and reports; no torch."""

@@ -1,0 +1,1 @@
+"""Networks in torch: scan, PFA, ViT, head, TPF; the registry; reading checkpoints."""

@@ -1,0 +1,60 @@
+"""A tracker is two verbs: initialize(pair, box) and track(pair) -> TrackResult.
+
+The node, `tpf track`, evaluation and the demo all call this one object; nothing here draws or
+knows ROS.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from tpf_tracker_ros.core.frame_pair import FramePair
+
+
+class TrackState(str, Enum):
+    """How much the last result can be trusted; published as it is."""
+
+    IDLE = 'IDLE'
+    TRACKING = 'TRACKING'
+    UNCERTAIN = 'UNCERTAIN'
+    LOST = 'LOST'
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What one call of track returns.
+
+    box: float64 (4,) x, y, w, h in pixels of the pair; the last good box while LOST.
+    score: confidence in 0..1, max of window * score map.
+    modality: 'rgb+thermal', 'rgb' or 'thermal', the images that were used.
+    template_updated: whether NDTU took a new dynamic template after this frame.
+    stages: milliseconds by stage name ('crop', 'network', 'decode', ...).
+    """
+
+    box: np.ndarray
+    score: float
+    state: TrackState
+    modality: str
+    template_updated: bool = False
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Tracker(Protocol):
+    """What every registered tracker offers."""
+
+    name: str
+    device: str
+
+    def initialize(self, pair: FramePair, box: np.ndarray) -> None:
+        """Start on this box (x, y, w, h px) in this pair. Raises TpfError on a bad box."""
+
+    def track(self, pair: FramePair) -> TrackResult:
+        """Find the target in the next pair. Raises TpfError before initialize."""
+
+    def fuse(self, pair: FramePair) -> np.ndarray:
+        """The whole frame as the network sees it fused: uint8 (H, W, 3) RGB."""
+
+    def configure(self, **changes: float) -> None:
+        """Change thresholds and NDTU policy while running. Raises TpfError on unknown names."""

@@ -1,0 +1,1 @@
+"""The synthetic RGB-T world, losses and training stages."""
