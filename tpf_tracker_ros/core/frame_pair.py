@@ -26,7 +26,9 @@ class FramePair:
 
     def __post_init__(self) -> None:
         if self.rgb is None and self.thermal is None:
-            raise TpfError('a frame pair has neither an rgb nor a thermal image; give at least one')
+            raise TpfError(
+                'a frame pair has neither an rgb nor a thermal image; give at least one'
+            )
         if self.rgb is not None and (
             self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3
         ):
