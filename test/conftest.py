@@ -1,0 +1,16 @@
+"""Shared by all tests: where the real data lies, if it is there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """The folder of real third-party data; tests that need it skip where it is absent."""
+    beside = Path(__file__).parents[2] / 'shared' / 'data'
+    folder = Path(os.environ.get('TPF_SHARED_DATA', beside))
+    if not folder.is_dir():
+        pytest.skip(f'real data not found at {folder}; set TPF_SHARED_DATA to its folder')
+    return folder
