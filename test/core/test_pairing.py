@@ -1,0 +1,223 @@
+"""Pairing by time: what a dropped frame, jitter, an offset, a loop or a dead camera may cost."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.pairing import FramePairer
+
+MS = 1_000_000
+PERIOD = 33_333_333
+
+
+def feed(pairer, frames):
+    """frames: (arrival, stream, stamp); payload = (stream, stamp)."""
+    pairs = []
+    for _, stream, stamp in sorted(frames):
+        pairs += pairer.add(stream, stamp, (stream, stamp))
+    return pairs
+
+
+def stream(name, indices, *, skew=0, jitter=None, delay=None, rng=None, start=10**18):
+    """Frames at their index times a period, arriving in order with a random delay."""
+    frames, arrival = [], 0
+    for index in indices:
+        stamp = start + index * PERIOD + skew
+        stamp += rng.randint(-jitter, jitter) if jitter else 0
+        arrival = max(arrival, stamp + (rng.randint(0, delay) if delay else 0))
+        frames.append((arrival, name, stamp))
+    return frames
+
+
+def indices_of(pairs, start=10**18):
+    return [
+        tuple(None if p is None else round((p[1] - start) / PERIOD) for p in (a.rgb, a.thermal))
+        for a in pairs
+    ]
+
+
+def brute_force(rgb, thermal, slop):
+    """Mutual nearest neighbours within slop, seen all at once."""
+    pairs = []
+    for r in rgb:
+        t = min(thermal, key=lambda x: abs(x - r))
+        if abs(t - r) <= slop and min(rgb, key=lambda x: abs(x - t)) == r:
+            pairs.append((r, t))
+    return pairs
+
+
+def test_one_dropped_frame_never_shifts_the_others():
+    for slop in (1, 15, 34, 50, 100):
+        pairer = FramePairer(slop_ns=slop * MS)
+        rgb = stream('rgb', [i for i in range(60) if i != 20])
+        pairs = feed(pairer, rgb + stream('thermal', range(60), skew=1000)) + pairer.flush()
+        assert indices_of(pairs) == [(i, i) for i in range(60) if i != 20]
+        assert pairer.unpaired == {'rgb': 0, 'thermal': 1}
+        assert {p.skew for p in pairs} == {1000}
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    drops=st.tuples(st.sets(st.integers(0, 79)), st.sets(st.integers(0, 79))),
+    skew=st.integers(-10, 10),
+    jitter=st.integers(0, 2 * MS),
+    slop=st.integers(13, 60),
+)
+def test_pairs_are_mutual_nearest_neighbours_however_they_arrive(seed, drops, skew, jitter, slop):
+    rng = random.Random(seed)
+    kept = [[i for i in range(80) if i not in dropped] for dropped in drops]
+    rgb = stream('rgb', kept[0], jitter=jitter, delay=60 * MS, rng=rng)
+    thermal = stream('thermal', kept[1], skew=skew * MS, jitter=jitter, delay=60 * MS, rng=rng)
+    # A timeout that no drop reaches: cameras are not dead here.
+    pairer = FramePairer(slop_ns=slop * MS, camera_timeout_ns=10**10, depth=100)
+    pairs = feed(pairer, rgb + thermal) + pairer.flush()
+    seen = [(pair.rgb[1], pair.thermal[1]) for pair in pairs]
+    common = [i for i in kept[0] if i in kept[1]]
+    assert [index for index in indices_of(pairs) if index[0] == index[1]] == [
+        (i, i) for i in common
+    ]
+    if rgb and thermal and slop * 2 * MS <= 0.75 * PERIOD - 2 * jitter:
+        assert seen == brute_force([f[2] for f in rgb], [f[2] for f in thermal], slop * MS)
+    assert pairer.paired == len(pairs)
+    assert sum(pairer.unpaired.values()) == len(rgb) + len(thermal) - 2 * len(pairs)
+
+
+@given(
+    frames=st.lists(
+        st.tuples(st.sampled_from(['rgb', 'thermal']), st.integers(-(10**10), 10**10)),
+        max_size=120,
+    ),
+    slop=st.integers(0, 10**9),
+    offset=st.integers(-(10**9), 10**9),
+)
+def test_anything_may_arrive(frames, slop, offset):
+    """Bounded, monotonic within an epoch, no frame twice, every frame accounted for."""
+    pairer = FramePairer(slop_ns=slop, thermal_offset_ns=offset, depth=5)
+    pairs, used = [], []
+    for number, (name, stamp) in enumerate(frames):
+        pairs += pairer.add(name, stamp, (number, name, stamp))
+        assert all(len(s.queue) <= 5 for s in pairer.streams.values())
+    pairs += pairer.flush()
+    for pair in pairs:
+        members = [m for m in (pair.rgb, pair.thermal) if m is not None]
+        used += members
+        if len(members) == 2:
+            skew = pair.thermal[2] + offset - pair.rgb[2]
+            assert pair.skew == skew and abs(skew) <= slop
+    assert len(set(used)) == len(used)
+    lost = sum(pairer.late.values()) + sum(pairer.unpaired.values())
+    assert len(used) + lost == len(frames)
+    for before, after in itertools.pairwise(pairs):
+        assert after.epoch >= before.epoch
+        if after.epoch == before.epoch:
+            times = [p.stamp + (offset if p.rgb is None else 0) for p in (before, after)]
+            assert times[0] < times[1]
+
+
+def test_zero_slop_pairs_equal_stamps():
+    pairer = FramePairer(slop_ns=0)
+    pairs = feed(pairer, stream('rgb', range(5)) + stream('thermal', range(5)))
+    assert indices_of(pairs) == [(i, i) for i in range(5)]
+
+
+def test_a_pair_comes_out_with_its_second_frame():
+    pairer = FramePairer()
+    feed(pairer, stream('rgb', range(3)) + stream('thermal', range(3), skew=8 * MS))
+    assert pairer.add('rgb', 10**18 + 3 * PERIOD, 'r') == []
+    (pair,) = pairer.add('thermal', 10**18 + 3 * PERIOD + 8 * MS, 't')
+    assert (pair.rgb, pair.thermal, pair.stamp) == ('r', 't', 10**18 + 3 * PERIOD)
+
+
+def test_constant_offset_is_taken_out():
+    pairer = FramePairer(slop_ns=5 * MS, thermal_offset_ns=-80 * MS)
+    pairs = feed(pairer, stream('rgb', range(20)) + stream('thermal', range(20), skew=81 * MS))
+    assert indices_of(pairs)[:10] == [(i, i + 2) for i in range(10)]
+    assert set(pairer.skews) == {MS}
+
+
+def test_two_rates_pair_at_the_slower_one():
+    pairer = FramePairer()
+    rgb, thermal = stream('rgb', range(60)), stream('thermal', range(0, 60, 2), skew=3 * MS)
+    pairs = feed(pairer, rgb + thermal) + pairer.flush()
+    assert indices_of(pairs) == [(i, i) for i in range(0, 60, 2)]
+
+
+@pytest.mark.parametrize('late_thermal', [0, 1, 3])
+def test_a_bag_loop_starts_a_new_epoch_once(late_thermal):
+    """Also when frames of the old round of one camera arrive after the jump of the other."""
+    pairer = FramePairer()
+    order = [('rgb', i) for i in range(30)] + [('thermal', i) for i in range(30)]
+    order.sort(key=lambda f: (f[1], f[0]))
+    once = [(name, 10**18 + i * PERIOD) for name, i in order]
+    moved = [f for f in once if f[0] == 'thermal'][30 - late_thermal :]
+    first = [f for f in once if f not in moved]
+    frames = first + once[:1] + moved + once[1:] + once
+    pairs = [p for f in frames for p in pairer.add(*f, f)] + pairer.flush()
+    assert indices_of([p for p in pairs if p.epoch == 1]) == [(i, i) for i in range(30)]
+    assert indices_of([p for p in pairs if p.epoch == 2]) == [(i, i) for i in range(30)]
+    assert pairer.epoch == 2 and len(pairs) == 90 - late_thermal
+
+
+@pytest.mark.parametrize('frames', [2, 5, 12])
+def test_a_very_short_loop_still_gives_pairs(frames):
+    pairer = FramePairer()
+    pairs = []
+    for _ in range(100):
+        for f in sorted(stream('rgb', range(frames)) + stream('thermal', range(frames), skew=7)):
+            pairs += pairer.add(*f[1:], f[1:])
+    assert len(pairs) > frames * 5 and pairs[-1].epoch > 1
+
+
+def test_one_camera_dies_and_comes_back():
+    pairer = FramePairer()
+    rgb = stream('rgb', [i for i in range(150) if not 50 <= i < 100], skew=2 * MS)
+    pairs = indices_of(feed(pairer, rgb + stream('thermal', range(150))))
+    assert pairs[:50] == [(i, i) for i in range(50)]
+    assert pairs[50:100] == [(None, i) for i in range(50, 100)]
+    # The first frame of the camera that is back meets a partner that has gone out alone.
+    assert pairs[100:] == [(None, 100)] + [(i, i) for i in range(101, 150)]
+    assert pairer.epoch == 0 and pairer.unpaired == {'rgb': 1, 'thermal': 0}
+
+
+def test_a_camera_that_never_starts():
+    pairs = indices_of(feed(FramePairer(), stream('rgb', range(40))))
+    assert pairs == [(i, None) for i in range(40)]
+
+
+def test_a_dead_camera_with_a_clock_ahead_does_not_block_the_other():
+    pairer = FramePairer()
+    feed(pairer, stream('thermal', range(40), start=2 * 10**18))
+    pairs = feed(pairer, stream('rgb', range(100)))
+    assert len(pairs) > 50 and pairs[-1].thermal is None
+
+
+def test_late_and_double_frames_are_dropped():
+    pairer = FramePairer()
+    stamps = [0, 33, 66, 66, 50, 100]
+    pairs = [p for s in stamps for n in ('rgb', 'thermal') for p in pairer.add(n, s * MS, s)]
+    assert [p.rgb for p in pairs] == [0, 33, 66, 100]
+    assert pairer.late == {'rgb': 2, 'thermal': 2}
+
+
+def test_one_camera_mode_emits_every_frame_at_once():
+    pairer = FramePairer(mode='thermal')
+    pairs = [pairer.add('thermal', i * PERIOD, i) for i in range(5)]
+    assert [(p.rgb, p.thermal, p.skew) for (p,) in pairs] == [(None, i, None) for i in range(5)]
+
+
+def test_warns_when_slop_cannot_tell_neighbours_apart():
+    pairer = FramePairer(slop_ns=40 * MS)
+    assert pairer.warning is None
+    feed(pairer, stream('rgb', range(10)) + stream('thermal', range(10)))
+    assert 'set slop_ms to 16.7' in pairer.warning
+    pairer.slop_ns = 15 * MS
+    assert pairer.warning is None
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(TpfError, match=r'rgb\+thermal, rgb, thermal'):
+        FramePairer(mode='both')
