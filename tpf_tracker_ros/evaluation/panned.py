@@ -134,7 +134,7 @@ def choose_patch(
     """A box (4,) of about this (width, height) that a person could follow in either modality.
 
     Of some random boxes that keep clear of the image's border by margin (a part of its side), the
-    seed picks one of the three with the most texture in both images that look least like
+    seed picks one of the three whose weaker image has the most texture and looks least like
     another part of the scene.
     """
     images = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), to_uint8(thermal)
@@ -148,7 +148,7 @@ def choose_patch(
         raise TpfError(f'image pair is {width}x{height}, too small for a patch of {w}x{h}')
     boxes = np.array([[rng.integers(*limit) for limit in limits] for _ in range(tries)])
     quality = [
-        np.prod([texture(image, x, y, w, h) * distinctness(image, x, y, w, h) for image in images])
+        min(texture(image, x, y, w, h) * distinctness(image, x, y, w, h) for image in images)
         for x, y in boxes
     ]
     x, y = boxes[rng.choice(np.argsort(quality)[-3:])]
