@@ -1,0 +1,281 @@
+"""Open any recording: mcap, sqlite3 or ROS 1, one file or a folder, compressed, cut, unindexed.
+
+rosbags parses the formats. What is added: metadata.yaml is not needed; a file that is cut or
+damaged is read up to there; messages come in order of time over all files of a recording.
+"""
+
+import heapq
+import logging
+import re
+import shutil
+import struct
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import apsw
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+)
+from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.rosbag2.errors import ReaderError
+from rosbags.rosbag2.storage_mcap import McapReader
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+
+from tpf_tracker_ros.bags.mcap_records import MAGIC, end_of_data, ends_whole
+from tpf_tracker_ros.bags.typestore import typestore, typestore_ros1
+from tpf_tracker_ros.core.errors import TpfError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+KINDS = ('.mcap', '.db3', '.bag')
+ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Type, as in 'sensor_msgs/msg/Image', and number of messages."""
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """A serialized message; time is the bag's, in ns."""
+
+    topic: str
+    kind: str
+    time: int
+    data: bytes
+
+
+def bag_files(path: Path) -> list[Path]:
+    """The files of a recording, in order: the file itself, or those in a folder; else none.
+
+    A folder with files of several formats holds conversions of one another: one format is taken.
+    """
+    if path.is_file():
+        return [path] if _kind(path) else []
+    files = [file for file in path.glob('*') if file.is_file()]
+    for kind in KINDS:
+        # Part 10 comes after part 9.
+        found = sorted(
+            (file for file in files if _kind(file) == kind),
+            key=lambda file: [int(part) for part in re.findall(r'\d+', file.name)],
+        )
+        if found:
+            return found
+    return []
+
+
+class Bag:
+    """A recording: its topics, and its messages in order of time.
+
+    Raises TpfError when there is nothing to read; logs one warning for each file that is cut,
+    damaged or has no index, and reads what there is.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise TpfError(f'bag {path} does not exist')
+        self._files = bag_files(self.path)
+        if not self._files:
+            raise TpfError(f'{path} is no bag; give a .mcap, .db3 or .bag file or their folder')
+        self._warned: set[Path] = set()
+        self._unpack()
+        self._ros1 = self._files[0].suffix == '.bag'
+        self.topics: dict[str, Topic] = {}
+        with ExitStack() as stack:
+            for _, reader in self._readers(stack):
+                for topic in reader.connections:
+                    before = self.topics.get(topic.topic, Topic(topic.msgtype, 0))
+                    self.topics[topic.topic] = Topic(topic.msgtype, before.count + topic.msgcount)
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
+        """All messages of these topics (None: of all), serialized, in order of the bag's time."""
+        with ExitStack() as stack:
+            streams = [self._read(*opened, topics) for opened in self._readers(stack)]
+            yield from heapq.merge(*streams, key=lambda message: message.time)
+
+    def decode(self, message: Message) -> Any:
+        """The message as an object of rosbags' classes. Raises TpfError on unknown types."""
+        try:
+            if self._ros1:
+                return typestore_ros1().deserialize_ros1(message.data, message.kind)
+            return typestore().deserialize_cdr(message.data, message.kind)
+        except Exception as error:  # rosbags raises whatever its parser stumbles on
+            raise TpfError(
+                f'{self.path}: message of {message.topic} at {message.time} ns is no '
+                f'{message.kind}: {_reason(error)}'
+            ) from error
+
+    def stamp(self, message: Message) -> int:
+        """Header stamp in ns, without decoding the rest; the bag's time where it is zero."""
+        order = '<' if self._ros1 or message.data[1] & 1 else '>'
+        seconds, nanoseconds = struct.unpack_from(f'{order}iI', message.data, 4)
+        return seconds * 10**9 + nanoseconds or message.time
+
+    def _readers(self, stack: ExitStack) -> Iterator[tuple[Path, Any]]:
+        """Open each file that can be opened until the stack closes it."""
+        opened = 0
+        for file in self._files:
+            reader = {'.mcap': _Mcap, '.db3': _Sqlite, '.bag': Ros1Reader}[file.suffix](file)
+            try:
+                reader.open()
+            except Exception as error:  # rosbags raises whatever its parsers stumble on
+                if file is self._files[-1] and not opened:
+                    raise TpfError(f'{file} cannot be read as a bag: {_reason(error)}') from error
+                self._warn(file, f'cannot be read and is left out: {_reason(error)}')
+                continue
+            stack.callback(reader.close)
+            opened += 1
+            if getattr(reader, 'cut', None):
+                self._warn(file, reader.cut)
+            yield file, reader
+
+    def _read(self, file: Path, reader: Any, topics: Collection[str] | None) -> Iterator[Message]:
+        wanted = [x for x in reader.connections if topics is None or x.topic in topics]
+        if not wanted:
+            return
+        try:
+            for connection, time, data in reader.messages(wanted):
+                if data[:4] == ZSTD_MAGIC:
+                    data = zstd.decompress(data)
+                yield Message(connection.topic, connection.msgtype, time, data)
+        except Exception as error:  # rosbags raises whatever its parsers stumble on
+            self._warn(file, f'is damaged; it is read up to there: {_reason(error)}')
+
+    def _unpack(self) -> None:
+        """Replace *.zstd files by unpacked ones, which live as long as this object."""
+        if not any(file.suffix == '.zstd' for file in self._files):
+            return
+        self._folder = TemporaryDirectory(prefix='tpf_bag_')
+        for index, packed in enumerate(self._files):
+            if packed.suffix != '.zstd':
+                continue
+            self._files[index] = unpacked = Path(self._folder.name) / packed.stem
+            with packed.open('rb') as file, unpacked.open('wb') as out:
+                try:
+                    shutil.copyfileobj(zstd.open(file), out)
+                except (EOFError, zstd.ZstdError) as error:
+                    self._warn(packed, f'is cut; it is read up to the cut: {_reason(error)}')
+
+    def _warn(self, file: Path, text: str) -> None:
+        if file not in self._warned:
+            self._warned.add(file)
+            log.warning('%s %s', file, text)
+
+
+class _Mcap(McapReader):
+    """rosbags' reader, and a walk over the records where there is no usable index."""
+
+    cut = ''
+
+    def open(self) -> None:
+        try:
+            super().open()
+            return
+        except Exception as error:
+            with self.path.open('rb') as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    raise
+            self.cut = f'has no usable index; it is read record by record: {_reason(error)}'
+            if not ends_whole(self.path):
+                self.cut = 'is cut or was never closed; it is read up to the cut'
+        self.data_start, self.data_end = len(MAGIC), end_of_data(self.path)
+        self.bio = self.path.open('rb')
+        self.meta_scan()
+        counts = self.statistics.channel_message_counts
+        self.connections = [x._replace(msgcount=counts.get(x.id, 0)) for x in self.connections]
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        # Without an index rosbags insists on sorted times; the order of arrival is as good.
+        read = super().messages if self.chunks else self.messages_scan
+        return read(connections, start, stop)
+
+
+class _Sqlite(Sqlite3Reader):
+    """rosbags' reader, and a walk over the rows where the file is cut."""
+
+    cut = ''
+
+    def open(self) -> None:
+        try:
+            super().open()
+            return
+        except ReaderError:
+            self.dbconn = apsw.Connection(
+                f'file:{self.path}?immutable=1',
+                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+            )
+            # Otherwise sqlite refuses a file that is shorter than its header says.
+            self.dbconn.execute('PRAGMA writable_schema=ON')
+            topics = list(self.dbconn.execute('SELECT id, name, type FROM topics'))
+        self.cut = 'is cut; it is read up to the cut'
+        counts = Counter(row[0] for row in self._rows())
+        self.connections = [
+            Connection(
+                id=key,
+                topic=name,
+                msgtype=kind,
+                msgdef=MessageDefinition(MessageDefinitionFormat.NONE, ''),
+                digest='',
+                msgcount=counts[key],
+                ext=ConnectionExtRosbag2('cdr', []),
+                owner=self,
+            )
+            for key, name, kind in topics
+        ]
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        if not self.cut:
+            yield from super().messages(connections, start, stop)
+            return
+        wanted = {connection.id: connection for connection in connections}
+        for key, time, data in self._rows():
+            if key in wanted:
+                yield wanted[key], time, data
+
+    def _rows(self) -> Iterator[tuple[int, int, bytes]]:
+        try:
+            yield from self.dbconn.execute(
+                'SELECT topic_id, timestamp, data FROM messages NOT INDEXED'
+            )
+        except apsw.CorruptError:
+            return
+
+
+def _kind(file: Path) -> str | None:
+    """'.mcap', '.db3' or '.bag', also where '.zstd' follows; None for other files."""
+    suffix = Path(file.stem).suffix if file.suffix == '.zstd' else file.suffix
+    return suffix if suffix in KINDS else None
+
+
+def _reason(error: Exception) -> str:
+    """One line of what a library had to say."""
+    return ' '.join(str(error).split()) or type(error).__name__
