@@ -65,7 +65,7 @@ def _cached_package() -> Path:
             f'the sourced ROS 2 {distro} has no vision_msgs; '
             f'install it: sudo apt install ros-{distro}-vision-msgs'
         )
-    if not all(map(importlib.util.find_spec, ('rclpy', 'rosidl_generator_py', 'catkin_pkg'))):
+    if not all(map(importlib.util.find_spec, ('rclpy', 'rosidl_generator_py'))):
         raise TpfError(
             'this Python has no ROS 2; '
             "source one, or install the wheels: pip install 'tpf_tracker_ros[ros]'"
@@ -96,7 +96,8 @@ def _key() -> str:
 
 def _build_into(folder: Path) -> None:
     compilers = _find_compilers()
-    print(f'compiling {PACKAGE} once, about 10 s, into {folder}', file=sys.stderr)
+    seconds = 10 if len(compilers['.c']) == 1 else 120  # zig compiles its C++ library as well
+    print(f'compiling {PACKAGE} once, about {seconds} s, into {folder}', file=sys.stderr)
     # Renamed when complete, so that an interrupted build leaves nothing that looks like one.
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         sources, package = Path(temporary) / 'sources', Path(temporary) / 'package'
@@ -121,10 +122,12 @@ def _ament_prefix() -> Iterator[None]:
     """Name the wheels' prefix to ament, as sourcing a ROS 2 would; only while generating."""
     before = os.environ.get('AMENT_PREFIX_PATH')
     os.environ['AMENT_PREFIX_PATH'] = sys.prefix
-    yield
-    del os.environ['AMENT_PREFIX_PATH']
-    if before is not None:
-        os.environ['AMENT_PREFIX_PATH'] = before
+    try:
+        yield
+    finally:
+        os.environ.pop('AMENT_PREFIX_PATH')
+        if before is not None:
+            os.environ['AMENT_PREFIX_PATH'] = before
 
 
 def _generate(sources: Path) -> None:

@@ -1,0 +1,58 @@
+"""Installs with pip and builds with colcon (ament_python)."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'tpf_tracker_ros'
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    description='RGB-thermal single-object tracking for ROS 2',
+    maintainer='tpf_tracker_ros maintainers',
+    maintainer_email='maintainers@tpf-tracker.example',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={f'{PACKAGE}.models': ['weights/*.safetensors', 'weights/*.md']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (f'share/{PACKAGE}', ['package.xml']),
+        (f'share/{PACKAGE}/launch', glob('launch/*.launch.py')),
+        (f'share/{PACKAGE}/config', glob('config/*')),
+    ],
+    zip_safe=False,
+    install_requires=[
+        'click>=8.0,<9',
+        'matplotlib>=3.6,<4',
+        'numpy>=1.23,<3',
+        'opencv-python-headless>=4.9,<5',  # 5 changes the type constants that cv_bridge uses
+        'rosbags>=0.11,<0.12',
+        'safetensors>=0.4,<1',
+        'scipy>=1.9,<2',
+        'torch>=2.4,<3',
+        'tqdm>=4.64,<5',
+    ],
+    extras_require={
+        # For a Python without a ROS 2 installation; vision_msgs is compiled by the package itself.
+        'ros': [
+            'ros-rclpy[fastrtps]>=9.1,<9.2',
+            'ros-diagnostic-msgs>=5.5,<5.6',
+            'ros-geometry-msgs>=5.5,<5.6',
+            'ros-sensor-msgs>=5.5,<5.6',
+            'ros-std-msgs>=5.5,<5.6',
+            'ros-std-srvs>=5.5,<5.6',
+            'lark-parser>=0.12,<0.13',  # lark 1.x would overwrite the one that rosidl needs
+        ],
+        'train': ['tensorboard>=2.14,<3'],
+        'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2'],
+        'dev': ['hypothesis>=6.80,<7', 'pytest>=7.4,<10', 'ruff>=0.12'],
+    },
+    entry_points={
+        'console_scripts': [
+            f'tpf = {PACKAGE}.cli:main',
+            f'tracker = {PACKAGE}.ros.node:main',
+        ],
+    },
+)
