@@ -1,0 +1,295 @@
+"""The node's parameters: one table, of which the YAML, the README and the node are made.
+
+`python -m tpf_tracker_ros.ros.parameters` prints it as config/tracker.yaml, with `--markdown` as
+the README's table. Load-time things are read-only; thresholds and policies change live.
+"""
+
+import difflib
+import math
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tpf_tracker_ros.core.boxes import parse_box
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.pairing import MODES
+from tpf_tracker_ros.core.registration import check_homography
+from tpf_tracker_ros.tracking.config import TrackerConfig
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+Value = bool | int | float | str | list[float]
+TRACKER = 'tracker.'  # prefix of the settings of TrackerConfig
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row of the table; the type is that of the default.
+
+    low, high: inclusive range of a number (inf where open). choices: what a string may be.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+    read_only: bool = True
+
+    @property
+    def allowed(self) -> str:
+        """The range or the choices in words; empty where anything goes."""
+        if self.choices:
+            return ', '.join(self.choices)
+        if math.isinf(self.low) and math.isinf(self.high):
+            return ''
+        return f'{self.low:g} to {self.high:g}' if math.isfinite(self.high) else f'>= {self.low:g}'
+
+    def accept(self, value: Any) -> Value:
+        """The value in the type of the default. Raises TpfError on a wrong type or value."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(self.default, list):
+            value = list(value) if not isinstance(value, str | int | float) else [value]
+            fits = len(value) == len(self.default) and all(
+                isinstance(v, int | float) and math.isfinite(v) for v in value
+            )
+            value = [float(v) for v in value] if fits else value
+            kind = f'{len(self.default)} finite numbers'
+        elif isinstance(self.default, float):
+            fits, kind = number and math.isfinite(value), 'a number'
+            value = float(value) if fits else value
+        else:
+            fits = type(value) is type(self.default)
+            kind = {bool: 'true or false', int: 'a whole number', str: 'a string'}[
+                type(self.default)
+            ]
+        if not fits:
+            raise TpfError(f'parameter {self.name} is {value!r}; it must be {kind}')
+        outside = number and not self.low <= value <= self.high
+        if outside or (self.choices and value not in self.choices):
+            raise TpfError(f'parameter {self.name} is {value!r}; it must be {self.allowed}')
+        return value
+
+
+def _live(name: str, default: Value, description: str, **more: Any) -> Parameter:
+    return Parameter(name, default, description, read_only=False, **more)
+
+
+def _tracker(name: str, description: str, low: float, high: float) -> Parameter:
+    default = getattr(TrackerConfig(), name)
+    return _live(TRACKER + name, default, description, low=low, high=high)
+
+
+TABLE = {
+    row.name: row
+    for row in (
+        Parameter('model', 'tpf_tiny', 'tracker to load; `tpf models` lists them'),
+        Parameter('checkpoint', '', 'safetensors file; empty: the weights in the package'),
+        Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N'),
+        Parameter('autostart', True, 'configure and activate without a lifecycle manager'),
+        Parameter('mode', 'rgb+thermal', 'cameras to use', choices=MODES),
+        Parameter(
+            'init_box',
+            '',
+            'x,y,w,h in px: start on this box in the first pair; empty: wait for ~/target',
+        ),
+        Parameter('class_id', 'target', 'class_id of the published detections'),
+        Parameter(
+            'rgb_transport', 'raw', 'image transport of the RGB camera',
+            choices=('raw', 'compressed'),
+        ),
+        Parameter(
+            'thermal_transport', 'raw', 'image transport of the thermal camera',
+            choices=('raw', 'compressed'),
+        ),
+        Parameter('subscription_depth', 5, 'images the middleware keeps', low=1, high=100),
+        Parameter(
+            'sync', 'nearest',
+            'pairing by our nearest neighbour or by the synchronizer of message_filters',
+            choices=('nearest', 'message_filters'),
+        ),
+        Parameter('queue_depth', 16, 'frames that wait for a partner', low=2, high=500),
+        _live('slop_ms', 15.0, 'largest time between the images of a pair', low=0, high=10_000),
+        _live('rgb_offset_ms', 0.0, 'added to RGB stamps for pairing', low=-1e6, high=1e6),
+        _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e6, high=1e6),
+        _live(
+            'camera_timeout_ms', 500.0,
+            'a camera so far behind the other is dead: go on with the other', low=1, high=1e6,
+        ),
+        Parameter(
+            'target_history', 30, 'pairs kept, so that ~/target may name a past frame',
+            low=1, high=500,
+        ),
+        Parameter(
+            'registration.method',
+            'homography',
+            'thermal to RGB by homography; by the K of both camera_info, translation, rotation '
+            'and plane_distance (calibration); or by their K, R, P and plane_distance',
+            choices=('homography', 'calibration', 'camera_info'),
+        ),
+        _live(
+            'registration.homography',
+            [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+            'row by row, thermal px to RGB px; identity: the images are registered already',
+        ),
+        _live(
+            'registration.translation', [0.0, 0.0, 0.0],
+            'm, origin of the thermal camera in the RGB camera (x right, y down, z forward)',
+        ),
+        _live(
+            'registration.rotation', [0.0, 0.0, 0.0],
+            'rad, roll, pitch, yaw (about x, y, z) of the thermal camera in the RGB camera',
+        ),
+        _live(
+            'registration.plane_distance', 0.0,
+            'm from the thermal camera to the plane on which the images coincide; 0: far away',
+            low=0, high=1e6,
+        ),
+        _live('status_rate', 5.0, 'Hz of ~/status', low=0.1, high=100),
+        _tracker('uncertain_score', 'below: UNCERTAIN, no template update', 0, 1),
+        _tracker('lost_score', 'below, for lost_after frames: LOST', 0, 1),
+        _tracker('lost_after', 'frames', 1, 10_000),
+        _tracker('ndtu_score', 'least score of a reliable frame', 0, 1),
+        _tracker('ndtu_interval', 'frames between template updates; 0: no updates', 0, 10_000),
+        _tracker('ndtu_size_jump', 'largest size factor between reliable frames', 1, 100),
+        _tracker('blank_std', 'grey levels; a flatter image is left out', 0, 255),
+        _tracker('thermal_low', 'percentile of raw thermal shown as black', 0, 100),
+        _tracker('thermal_high', 'percentile of raw thermal shown as white', 0, 100),
+        _tracker('thermal_smoothing', 'share of the old thermal range kept each frame', 0, 1),
+    )
+}  # fmt: skip
+
+
+def check(values: dict[str, Value]) -> None:
+    """Rules between and beyond single values. Raises TpfError."""
+    if values['init_box']:
+        parse_box(values['init_box'])
+    check_homography(values['registration.homography'])
+    TrackerConfig().changed(**tracker_settings(values))
+
+
+def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
+    """The settings for the tracker's configure, by their names there."""
+    return {
+        name.removeprefix(TRACKER): value
+        for name, value in values.items()
+        if name.startswith(TRACKER)
+    }
+
+
+def declare(node: 'Node', changed: Callable[[dict[str, Value]], None]) -> dict[str, Value]:
+    """Declare the table on a node and return all values by name.
+
+    The node must have been made with automatically_declare_parameters_from_overrides=True: that
+    is the public way to see overrides that the table does not know. changed is called with all
+    values after each live change that passed the checks.
+    Raises TpfError on an unknown name, a wrong type or a value out of range.
+    """
+    from rcl_interfaces.msg import SetParametersResult
+
+    given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
+    for name in given:
+        ours = name in TABLE or name in ('use_sim_time', 'start_type_description_service')
+        if not ours and not name.startswith('qos_overrides.'):
+            near = difflib.get_close_matches(name, TABLE, n=1) or ['model']
+            raise TpfError(
+                f'unknown parameter {name!r}; did you mean {near[0]!r}? '
+                'All are listed by: python -m tpf_tracker_ros.ros.parameters'
+            )
+    values = {name: row.accept(given.get(name, row.default)) for name, row in TABLE.items()}
+    check(values)
+    for name, row in TABLE.items():
+        if name in given:
+            node.undeclare_parameter(name)
+        node.declare_parameter(name, values[name], _descriptor(row), ignore_override=True)
+
+    def accept(parameters: list) -> dict[str, Value]:
+        ours = [p for p in parameters if p.name in TABLE]
+        return {**values, **{p.name: TABLE[p.name].accept(p.value) for p in ours}}
+
+    def widen(parameters: list) -> list:
+        """Whole numbers are numbers, too: `ros2 param set … slop_ms 20`."""
+        return [
+            type(p)(p.name, value=float(p.value))
+            if type(p.value) is int and isinstance(getattr(TABLE.get(p.name), 'default', 0), float)
+            else p
+            for p in parameters
+        ]
+
+    def validate(parameters: list) -> SetParametersResult:
+        try:
+            check(accept(parameters))
+        except TpfError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def apply(parameters: list) -> None:
+        if any(p.name in TABLE for p in parameters):
+            values.update(accept(parameters))
+            changed(values)
+
+    node.add_pre_set_parameters_callback(widen)
+    node.add_on_set_parameters_callback(validate)
+    node.add_post_set_parameters_callback(apply)
+    return values
+
+
+def _descriptor(row: Parameter) -> Any:
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    descriptor = ParameterDescriptor(
+        description=row.description, additional_constraints=row.allowed, read_only=row.read_only
+    )
+    if math.isfinite(row.low) and isinstance(row.default, float):
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(row.low), to_value=float(row.high))
+        ]
+    elif math.isfinite(row.low) and isinstance(row.default, int):
+        descriptor.integer_range = [IntegerRange(from_value=int(row.low), to_value=int(row.high))]
+    return descriptor
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def as_yaml() -> str:
+    """The table as a parameter file: every name with its default, meaning and range."""
+    lines = ['tpf_tracker:', '  ros__parameters:']
+    group = ''
+    for row in TABLE.values():
+        prefix, _, name = row.name.rpartition('.')
+        if prefix != group:
+            lines += [f'    {prefix}:'] if prefix else []
+            group = prefix
+        indent = '      ' if prefix else '    '
+        notes = [row.description, row.allowed, '' if row.read_only else 'live']
+        note = '; '.join(filter(None, notes))
+        lines += textwrap.wrap(
+            note, 95, initial_indent=indent + '# ', subsequent_indent=indent + '# '
+        )
+        lines.append(f'{indent}{name}: {_literal(row.default)}')
+    return '\n'.join(lines) + '\n'
+
+
+def as_markdown() -> str:
+    """The table for the README."""
+    lines = ['| parameter | default | meaning | allowed | live |', '|---|---|---|---|---|']
+    for row in TABLE.values():
+        live = '' if row.read_only else 'yes'
+        lines.append(
+            f'| `{row.name}` | `{_literal(row.default)}` | {row.description} | '
+            f'{row.allowed} | {live} |'
+        )
+    return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+    import sys
+
+    print(as_markdown() if '--markdown' in sys.argv else as_yaml(), end='')
