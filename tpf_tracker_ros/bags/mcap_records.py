@@ -22,10 +22,10 @@ def ends_whole(path: Path) -> bool:
         return size > 2 * len(MAGIC) and file.read() == MAGIC
 
 
-def end_of_data(path: Path, *, room: int = 0) -> int:
-    """Offset behind the last whole record of data, at least `room` bytes before the file's end."""
+def end_of_data(path: Path, *, before: int | None = None) -> int:
+    """Offset behind the last whole record of data that ends before this offset (None: any)."""
     with path.open('rb') as file:
-        limit = file.seek(0, os.SEEK_END) - room
+        limit = file.seek(0, os.SEEK_END) if before is None else before - 1
         end = file.seek(len(MAGIC))
         while len(head := file.read(9)) == 9:
             opcode, length = struct.unpack('<BQ', head)
@@ -41,7 +41,7 @@ def close_at_cut(path: Path) -> None:
 
     What is cut off makes room for the ending: this works on a full disk.
     """
-    end = end_of_data(path, room=len(ENDING))
+    end = end_of_data(path, before=path.stat().st_size - len(ENDING))
     with path.open('r+b') as file:
         file.truncate(end)
         file.seek(end)

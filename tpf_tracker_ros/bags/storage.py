@@ -199,7 +199,11 @@ class _Mcap(McapReader):
                 self.cut = 'is cut or was never closed; it is read up to the cut'
         self.data_start, self.data_end = len(MAGIC), end_of_data(self.path)
         self.bio = self.path.open('rb')
-        self.meta_scan()
+        try:
+            self.meta_scan()
+        except Exception:  # a chunk of the right length with other contents: end before it
+            self.data_end = end_of_data(self.path, before=self.bio.tell())
+            self.meta_scan()
         counts = self.statistics.channel_message_counts
         self.connections = [x._replace(msgcount=counts.get(x.id, 0)) for x in self.connections]
 
@@ -262,10 +266,12 @@ class _Sqlite(Sqlite3Reader):
                 yield wanted[key], time, data
 
     def _rows(self) -> Iterator[tuple[int, int, bytes]]:
+        rows = self.dbconn.execute('SELECT topic_id, timestamp, data FROM messages NOT INDEXED')
         try:
-            yield from self.dbconn.execute(
-                'SELECT topic_id, timestamp, data FROM messages NOT INDEXED'
-            )
+            for row in rows:
+                if not row[2]:  # of the page through which the cut goes
+                    return
+                yield row
         except apsw.CorruptError:
             return
 
