@@ -4,12 +4,19 @@ Each command is a few lines that call the rooms; imports stand inside the comman
 `--help` is quick and one command's missing extra does not stop another.
 """
 
+import logging
 import sys
+from pathlib import Path
 
 import click
 
 from tpf_tracker_ros import __version__
 from tpf_tracker_ros.core.errors import TpfError
+
+
+def _examples(*lines: str) -> str:
+    """An epilog that click leaves as it is."""
+    return '\b\nExample:\n' + '\n'.join(f'  {line}' for line in lines)
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 99})
@@ -18,8 +25,116 @@ def tpf() -> None:
     """Track one target in RGB and thermal images: live over ROS 2, from bags, from folders."""
 
 
+@tpf.command(
+    epilog=_examples(
+        'tpf track flight.mcap --init 310,200,24,18 --out result --video result/boxes.mp4',
+        'tpf track --thermal night.avi --init 365,150,40,30 --out result',
+    )
+)
+@click.argument('source', required=False, type=click.Path(path_type=Path))
+@click.option('--rgb', type=click.Path(path_type=Path), help='Folder of images or video.')
+@click.option('--thermal', type=click.Path(path_type=Path), help='Folder of images or video.')
+@click.option('--init', help='X,Y,W,H px of the target in the first frame. [the ground truth]')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option('--frames', type=click.IntRange(1), help='Stop after so many frames.')
+@click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
+@click.option('--fused', type=click.Path(path_type=Path), help='Write the fused images here.')
+def track(
+    source: Path | None,
+    rgb: Path | None,
+    thermal: Path | None,
+    init: str | None,
+    out: Path,
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    frames: int | None,
+    video: Path | None,
+    fused: Path | None,
+) -> None:
+    """Track in a bag, a benchmark sequence's folder, or folders of images and videos.
+
+    One of --rgb and --thermal may be left out. Writes boxes.txt, scores.txt and track.json.
+    """
+    from tpf_tracker_ros.core.boxes import parse_box
+    from tpf_tracker_ros.evaluation.source import open_source
+    from tpf_tracker_ros.tracking.load import load_tracker
+    from tpf_tracker_ros.tracking.offline import track_to_files
+
+    box = None if init is None else parse_box(init)
+    sequence = open_source(
+        source, rgb=rgb, thermal=thermal, rgb_topic=rgb_topic, thermal_topic=thermal_topic
+    )
+    tracker = load_tracker(model, device=device, checkpoint=checkpoint)
+    report = track_to_files(tracker, sequence, box, out, frames=frames, video=video, fused=fused)
+    states = ', '.join(f'{count} {state}' for state, count in report['states'].items())
+    click.echo(f'{report["frames"]} frames, {report["fps"]} frames/s ({states}): {out}')
+
+
+@tpf.command()
+def models() -> None:
+    """List what can be loaded: parameters, and where the weights come from."""
+    import torch
+
+    from tpf_tracker_ros.models import create_model, list_models, packaged_weights
+
+    for name, line in list_models().items():
+        with torch.device('meta'):
+            size = sum(parameter.numel() for parameter in create_model(name).parameters())
+        weights = packaged_weights(name) or 'not packaged: tpf import-weights, then --checkpoint'
+        click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {line}\n{"":10} weights: {weights}')
+
+
+@tpf.group()
+def bag() -> None:
+    """Look into bags, make them from sequences, and the other way round."""
+
+
+@bag.command(epilog=_examples('tpf bag info flight.mcap'))
+@click.argument('path', metavar='BAG', type=click.Path(path_type=Path))
+def info(path: Path) -> None:
+    """Show topics, rates and gaps, and which frames would be tracked as pairs."""
+    from tpf_tracker_ros.bags.info import describe
+
+    click.echo(describe(path))
+
+
+@bag.command(epilog=_examples('tpf bag from-sequence LasHeR/testingset/leftgirl leftgirl.mcap'))
+@click.argument('sequence', metavar='SEQ', type=click.Path(path_type=Path))
+@click.argument('out', metavar='OUT.mcap', type=click.Path(path_type=Path))
+@click.option('--compression', type=click.Choice(['jpeg', 'png']), help='Write CompressedImage.')
+@click.option('--force', is_flag=True, help='Replace an existing file.')
+def from_sequence(sequence: Path, out: Path, compression: str | None, force: bool) -> None:
+    """Write a sequence's folder (or another bag) as a bag, with its ground truth."""
+    from tpf_tracker_ros.bags.convert import sequence_to_bag
+    from tpf_tracker_ros.evaluation.source import open_source
+
+    sequence_to_bag(open_source(sequence), out, compression=compression, overwrite=force)
+
+
+@bag.command(epilog=_examples('tpf bag export flight.mcap sequences/flight'))
+@click.argument('path', metavar='BAG', type=click.Path(path_type=Path))
+@click.argument('folder', metavar='DIR', type=click.Path(path_type=Path))
+@click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+def export(path: Path, folder: Path, rgb_topic: str | None, thermal_topic: str | None) -> None:
+    """Write a bag's frame pairs as a benchmark sequence's folder in LasHeR's layout."""
+    from tpf_tracker_ros.bags.convert import sequence_to_folder
+    from tpf_tracker_ros.bags.reader import BagSequence
+
+    sequence_to_folder(BagSequence(path, rgb_topic, thermal_topic), folder)
+
+
 def main() -> None:
     """Run `tpf`; whatever a user can put right ends as one line on stderr and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format='note: %(message)s')
     try:
         tpf(standalone_mode=True)
     except (TpfError, OSError) as error:

@@ -41,7 +41,7 @@ class BagSequence:
 
     The bag is read once to pair its stamps and again by each iteration, one pair at a time.
     Frames after a backward jump of time are left out, since the node stops tracking there.
-    topics: {'rgb': name, 'thermal': name}, of those that are there.
+    topics: {'rgb': name, 'thermal': name}, of those that are there. stamps, skews: ns.
     Raises TpfError on a bag without images, unknown or ambiguous topics, undecodable images.
     """
 
@@ -57,7 +57,9 @@ class BagSequence:
         self.topics = find_topics(self.bag, {'rgb': rgb_topic, 'thermal': thermal_topic})
         self._pairing = pairing
         self.pairer = FramePairer(mode='+'.join(self.topics), **pairing)
-        self.stamps = [pair.stamp for pair in self._paired(self.pairer)]
+        pairs = [(pair.stamp, pair.skew) for pair in self._paired(self.pairer)]
+        self.stamps = [stamp for stamp, _ in pairs]
+        self.skews = [skew for _, skew in pairs if skew is not None]
         if not self.stamps:
             raise TpfError(
                 f'{path}: no frames of {" and ".join(self.topics.values())} are within '

@@ -1,0 +1,246 @@
+"""A tracker over a whole sequence, written to files: `tpf track`.
+
+Deterministic, without ROS; the node gives the same boxes for the same pairs.
+"""
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from tpf_tracker_ros.core.drawing import draw_result
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.evaluation.sequence import Sequence
+from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
+
+
+def track_sequence(
+    tracker: Tracker, sequence: Sequence, box: np.ndarray, *, frames: int | None = None
+) -> Iterator[tuple[FramePair, TrackResult]]:
+    """Start on box (4,) x, y, w, h px in the first pair, then track; frames: at most so many.
+
+    The first result is the given box with score 1. Each result's stages hold its 'total' in ms,
+    decoding not counted. Raises TpfError on a bad box or image.
+    """
+    for index, pair in enumerate(islice(sequence, frames)):
+        start = time.perf_counter()
+        if index == 0:
+            tracker.initialize(pair, box)
+            result = TrackResult(np.asarray(box, float), 1.0, TrackState.TRACKING, pair.modality)
+        else:
+            result = tracker.track(pair)
+        result.stages['total'] = (time.perf_counter() - start) * 1e3
+        yield pair, result
+
+
+def track_to_files(
+    tracker: Tracker,
+    sequence: Sequence,
+    box: np.ndarray | None,
+    out: Path | str,
+    *,
+    frames: int | None = None,
+    video: Path | str | None = None,
+    fused: Path | str | None = None,
+) -> dict:
+    """Track and write out/boxes.txt, scores.txt, track.json; returns what track.json holds.
+
+    box: (4,) x, y, w, h px in the first pair; None: the first ground truth.
+    boxes.txt: x,y,w,h a frame, 2 decimals, beginning with the given box. scores.txt: one a frame.
+    video: an mp4 with boxes drawn. fused: a folder for the fused images as png.
+    All of them grow frame by frame, and hold what was tracked when a failure ends the run;
+    track.json then says complete: false. Raises TpfError.
+    """
+    out = Path(out)
+    if box is None:
+        box = _row(sequence.ground_truth, 0)
+        if box is None or not np.isfinite(box).all():
+            raise TpfError(f'{sequence.name} has no ground truth to start on; give --init X,Y,W,H')
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    report = _Report(tracker, sequence)
+    thermal = ThermalRange()
+    with ExitStack() as stack:
+        stack.callback(report.write, out / 'track.json')
+        boxes = stack.enter_context(_Lines(out / 'boxes.txt'))
+        scores = stack.enter_context(_Lines(out / 'scores.txt'))
+        overlay = stack.enter_context(_Video(Path(video), frame_rate(sequence))) if video else None
+        total = len(sequence) if frames is None else min(frames, len(sequence))
+        results = track_sequence(tracker, sequence, box, frames=frames)
+        for pair, result in tqdm(results, total=total, desc=sequence.name, disable=None):
+            boxes.write(','.join(f'{value:.2f}' for value in result.box))
+            scores.write(f'{result.score:.4f}')
+            if overlay:
+                background = pair.rgb
+                if background is None:
+                    background = cv2.cvtColor(thermal.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
+                overlay.write(
+                    draw_result(
+                        background,
+                        result.box,
+                        state=result.state,
+                        score=result.score,
+                        ground_truth=_row(sequence.ground_truth, report.frames),
+                    )
+                )
+            if fused:
+                image = cv2.cvtColor(tracker.fuse(pair), cv2.COLOR_RGB2BGR)
+                data = cv2.imencode('.png', image)[1].tobytes()
+                _write_file(Path(fused) / f'{report.frames:06d}.png', data)
+            report.add(result)
+        report.complete = True
+    return report.as_dict()
+
+
+def frame_rate(sequence: Sequence) -> float:
+    """Frames per second by the stamps of the first frames; 30 for a single one."""
+    stamps = [pair.stamp for pair in islice(sequence, 10)]
+    periods = np.diff(stamps)
+    return 1e9 / float(np.median(periods)) if len(periods) else 30.0
+
+
+class _Report:
+    """What track.json tells."""
+
+    def __init__(self, tracker: Tracker, sequence: Sequence) -> None:
+        self.model, self.device, self.sequence = tracker.name, tracker.device, sequence.name
+        self.frames = 0
+        self.complete = False
+        self.template_updates = 0
+        self._states: dict[str, int] = defaultdict(int)
+        self._stages: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, result: TrackResult) -> None:
+        self.frames += 1
+        self.template_updates += result.template_updated
+        self._states[result.state.value] += 1
+        if self.frames > 1:  # the first is initialize
+            for stage, milliseconds in result.stages.items():
+                self._stages[stage].append(milliseconds)
+
+    def as_dict(self) -> dict:
+        """Times in ms over the frames after the first; fps of the tracker alone."""
+        totals = self._stages.get('total')
+        return {
+            'sequence': self.sequence,
+            'model': self.model,
+            'device': self.device,
+            'complete': self.complete,
+            'frames': self.frames,
+            'fps': round(1e3 / float(np.mean(totals)), 2) if totals else None,
+            'stages_ms': {
+                stage: {
+                    'p50': round(float(np.percentile(times, 50)), 3),
+                    'p95': round(float(np.percentile(times, 95)), 3),
+                }
+                for stage, times in self._stages.items()
+            },
+            'states': dict(self._states),
+            'template_updates': self.template_updates,
+        }
+
+    def write(self, path: Path) -> None:
+        _write_file(path, json.dumps(self.as_dict(), indent=2).encode() + b'\n')
+
+
+class _Lines:
+    """A text file that holds whole lines at every moment, on a full disk too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _writing(path):
+            self._file = path.open('wb', buffering=0)
+
+    def __enter__(self) -> '_Lines':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, line: str) -> None:
+        end = self._file.tell()
+        data = f'{line}\n'.encode()
+        with _writing(self.path):
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+            except OSError:
+                os.truncate(self.path, end)
+                raise
+
+
+class _Video:
+    """An mp4 file; cv2 reports no failure of writing, so the frames are counted at the end."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self._fps = path, fps
+        self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open('wb').close()
+
+    def __enter__(self) -> '_Video':
+        return self
+
+    def write(self, rgb: np.ndarray) -> None:
+        if self._writer is None:
+            size = rgb.shape[1::-1]
+            codec = cv2.VideoWriter_fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self.path), codec, self._fps, size)
+            if not self._writer.isOpened():
+                raise TpfError(f'cannot write video {self.path}; give a name that ends in .mp4')
+        self._writer.write(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        self._frames += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is None:
+            self.path.unlink()
+            return
+        self._writer.release()
+        written = cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if kind is None and written < self._frames:
+            raise TpfError(
+                f'video {self.path} holds {written:.0f} of {self._frames} frames; '
+                'is the disk full?'
+            )
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """The whole file or none."""
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.write_bytes(data)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _row(boxes: np.ndarray | None, index: int) -> np.ndarray | None:
+    return None if boxes is None or index >= len(boxes) else boxes[index]
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """One clear line for a full disk, a missing right, a file in the way."""
+    try:
+        yield
+    except OSError as error:
+        raise TpfError(f'cannot write {path}: {error.strerror}') from error
