@@ -75,7 +75,9 @@ def track_to_files(
         stack.callback(report.write, out / 'track.json')
         boxes = stack.enter_context(_Lines(out / 'boxes.txt'))
         scores = stack.enter_context(_Lines(out / 'scores.txt'))
-        overlay = stack.enter_context(_Video(Path(video), frame_rate(sequence))) if video else None
+        overlay = (
+            stack.enter_context(VideoFile(Path(video), frame_rate(sequence))) if video else None
+        )
         total = len(sequence) if frames is None else min(frames, len(sequence))
         results = track_sequence(tracker, sequence, box, frames=frames)
         for pair, result in tqdm(results, total=total, desc=sequence.name, disable=None):
@@ -180,7 +182,7 @@ class _Lines:
                 raise
 
 
-class _Video:
+class VideoFile:
     """An mp4 file; cv2 reports no failure of writing, so the frames are counted at the end."""
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -191,7 +193,7 @@ class _Video:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.open('wb').close()
 
-    def __enter__(self) -> '_Video':
+    def __enter__(self) -> 'VideoFile':
         return self
 
     def write(self, rgb: np.ndarray) -> None:
