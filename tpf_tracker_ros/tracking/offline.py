@@ -197,6 +197,7 @@ class VideoFile:
         return self
 
     def write(self, rgb: np.ndarray) -> None:
+        """Append a frame, uint8 (H, W, 3); all have the size of the first."""
         if self._writer is None:
             size = rgb.shape[1::-1]
             codec = cv2.VideoWriter_fourcc(*'mp4v')
