@@ -63,9 +63,9 @@ def test_one_dropped_frame_never_shifts_the_others():
 @given(
     seed=st.integers(0, 2**32),
     drops=st.tuples(st.sets(st.integers(0, 79)), st.sets(st.integers(0, 79))),
-    skew=st.integers(-10, 10),
+    skew=st.integers(-8, 8),
     jitter=st.integers(0, 2 * MS),
-    slop=st.integers(13, 60),
+    slop=st.integers(12, 60),
 )
 def test_pairs_are_mutual_nearest_neighbours_however_they_arrive(seed, drops, skew, jitter, slop):
     rng = random.Random(seed)
@@ -80,7 +80,7 @@ def test_pairs_are_mutual_nearest_neighbours_however_they_arrive(seed, drops, sk
     assert [index for index in indices_of(pairs) if index[0] == index[1]] == [
         (i, i) for i in common
     ]
-    if rgb and thermal and slop * 2 * MS <= 0.75 * PERIOD - 2 * jitter:
+    if rgb and thermal and 2 * slop * MS < PERIOD - 2 * jitter:
         assert seen == brute_force([f[2] for f in rgb], [f[2] for f in thermal], slop * MS)
     assert pairer.paired == len(pairs)
     assert sum(pairer.unpaired.values()) == len(rgb) + len(thermal) - 2 * len(pairs)
@@ -126,10 +126,10 @@ def test_zero_slop_pairs_equal_stamps():
 
 def test_a_pair_comes_out_with_its_second_frame():
     pairer = FramePairer()
-    feed(pairer, stream('rgb', range(3)) + stream('thermal', range(3), skew=8 * MS))
-    assert pairer.add('rgb', 10**18 + 3 * PERIOD, 'r') == []
-    (pair,) = pairer.add('thermal', 10**18 + 3 * PERIOD + 8 * MS, 't')
-    assert (pair.rgb, pair.thermal, pair.stamp) == ('r', 't', 10**18 + 3 * PERIOD)
+    feed(pairer, stream('rgb', range(5)) + stream('thermal', range(5), skew=8 * MS))
+    assert pairer.add('rgb', 10**18 + 5 * PERIOD, 'r') == []
+    (pair,) = pairer.add('thermal', 10**18 + 5 * PERIOD + 8 * MS, 't')
+    assert (pair.rgb, pair.thermal, pair.stamp) == ('r', 't', 10**18 + 5 * PERIOD)
 
 
 def test_constant_offset_is_taken_out():

@@ -19,8 +19,9 @@ MODES = ('rgb+thermal', *STREAMS)
 # A step back this long is a new start of time (bag loop, reset of a simulation); a shorter one
 # is a frame that arrived out of order.
 JUMP_NS = 100_000_000
-# The next frame of a stream comes no sooner than this part of the shortest interval seen lately.
-BOUND = 0.75
+# The next frame of a stream comes no sooner than this part of the shortest interval seen lately,
+# once this many were seen: the first ones may all be too long, from drops.
+BOUND, ENOUGH = 0.75, 4
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Paired:
 class _Stream:
     """The waiting frames of one camera: (corrected time, stamp, payload), oldest first."""
 
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
+    def __init__(self) -> None:
+        self.offset = 0
         self.queue: deque[tuple[int, int, Any]] = deque()
         self.last: int | None = None  # corrected time of the newest frame
         self.intervals: deque[int] = deque(maxlen=16)
@@ -59,10 +60,6 @@ class _Stream:
         self.unpaired += len(self.queue)
         self.queue.clear()
 
-    def soonest_next(self) -> float:
-        """Nanoseconds after a frame before which no next one is expected."""
-        return BOUND * min(self.intervals) if self.intervals else 0.0
-
 
 class FramePairer:
     """Feed frames of both cameras in arrival order, get pairs in time order.
@@ -75,7 +72,7 @@ class FramePairer:
     depth: most frames of one stream that wait for a partner; keep it above the number that
         arrive within camera_timeout_ns, or the first ones after a camera's death are lost.
 
-    slop_ns and the offsets may be changed between calls. Not thread safe.
+    Not thread safe.
     """
 
     def __init__(
@@ -91,10 +88,14 @@ class FramePairer:
         if mode not in MODES:
             raise TpfError(f'mode {mode!r} is unknown; choose one of {", ".join(MODES)}')
         self.mode = mode
-        self.slop_ns = slop_ns
-        self.camera_timeout_ns = camera_timeout_ns
         self.depth = depth
-        self.streams = {'rgb': _Stream(rgb_offset_ns), 'thermal': _Stream(thermal_offset_ns)}
+        self.streams = {name: _Stream() for name in STREAMS}
+        self.configure(
+            slop_ns=slop_ns,
+            rgb_offset_ns=rgb_offset_ns,
+            thermal_offset_ns=thermal_offset_ns,
+            camera_timeout_ns=camera_timeout_ns,
+        )
         self.epoch = 0
         self.paired = 0
         self.single = 0
@@ -103,6 +104,19 @@ class FramePairer:
         self._last_out: int | None = None  # time of the latest output of this epoch
         self._newest: int | None = None  # newest time of either stream in this epoch
         self._behind = 0  # frames in a row that are not newer than that
+
+    def configure(
+        self,
+        *,
+        slop_ns: int,
+        rgb_offset_ns: int,
+        thermal_offset_ns: int,
+        camera_timeout_ns: int,
+    ) -> None:
+        """Change these between two frames."""
+        self.slop_ns, self.camera_timeout_ns = slop_ns, camera_timeout_ns
+        self.streams['rgb'].offset = rgb_offset_ns
+        self.streams['thermal'].offset = thermal_offset_ns
 
     def add(self, stream: str, stamp_ns: int, payload: Any) -> list[Paired]:
         """Take one frame of 'rgb' or 'thermal'; returns what is complete now, oldest first."""
@@ -153,7 +167,9 @@ class FramePairer:
     @property
     def warning(self) -> str | None:
         """One line when slop_ns is too wide for the frame rate to tell neighbours apart."""
-        periods = [median(s.intervals) for s in self.streams.values() if len(s.intervals) > 3]
+        periods = [
+            median(s.intervals) for s in self.streams.values() if len(s.intervals) >= ENOUGH
+        ]
         if self.mode != 'rgb+thermal' or not periods or 2 * self.slop_ns <= min(periods):
             return None
         return (
@@ -214,11 +230,18 @@ class FramePairer:
                 has_successor and abs(early.queue[1][0] - b) < distance
             ):
                 early.drop()
-            elif final or has_successor or 2 * distance <= early.soonest_next():
+            elif final or has_successor or 2 * distance <= self._soonest_next():
                 pairs += self._emit(rgb.queue.popleft(), thermal.queue.popleft())
             else:
                 break
         return pairs
+
+    def _soonest_next(self) -> float:
+        """Nanoseconds after a frame before which its stream has no next one."""
+        intervals = [stream.intervals for stream in self.streams.values()]
+        if min(map(len, intervals)) < ENOUGH:
+            return 0.0
+        return BOUND * min(map(min, intervals))
 
     def _alone(self, stream: str) -> list[Paired]:
         """All waiting frames of this stream without a partner."""

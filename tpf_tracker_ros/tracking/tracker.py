@@ -46,6 +46,7 @@ class Tracker(Protocol):
 
     name: str
     device: str
+    state: TrackState
 
     def initialize(self, pair: FramePair, box: np.ndarray) -> None:
         """Start on this box (x, y, w, h px) in this pair. Raises TpfError on a bad box."""
@@ -58,3 +59,6 @@ class Tracker(Protocol):
 
     def configure(self, **changes: float) -> None:
         """Change thresholds and NDTU policy while running. Raises TpfError on unknown names."""
+
+    def stop(self) -> None:
+        """Drop the target: the state is IDLE until the next initialize."""

@@ -1,0 +1,417 @@
+"""The lifecycle node `tpf_tracker`: images in, boxes and fused images out.
+
+Callbacks only store and pair; the worker's thread tracks and publishes. `python -m
+tpf_tracker_ros.ros.node` runs it; it configures and activates itself unless autostart:=false.
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
+
+from tpf_tracker_ros.core.boxes import parse_box
+from tpf_tracker_ros.core.drawing import draw_result
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.pairing import FramePairer
+from tpf_tracker_ros.ros import parameters
+from tpf_tracker_ros.ros.conversion import Frame, PairConverter, nanoseconds, to_image_message
+from tpf_tracker_ros.ros.diagnostics import Health
+from tpf_tracker_ros.ros.messages import (
+    Detection2D,
+    Detection2DArray,
+    best,
+    to_box,
+    to_detection,
+    to_detections,
+)
+from tpf_tracker_ros.ros.sync import UpstreamPairer
+from tpf_tracker_ros.ros.worker import Step, Worker
+from tpf_tracker_ros.tracking.tracker import Tracker, TrackState
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+# Reliable reaches every subscriber, RViz's too; two images are all that is worth sending again.
+IMAGES = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+WARM_UP_SIZE = (640, 512)  # width, height px
+
+
+def _never_raise(callback: Callable) -> Callable:
+    """A graph callback that reports what goes wrong and lets the node live."""
+
+    @functools.wraps(callback)
+    def guarded(self: 'TrackerNode', *args: Any) -> Any:
+        try:
+            return callback(self, *args)
+        except Exception as error:
+            self._report(str(error) if isinstance(error, TpfError) else repr(error))
+
+    return guarded
+
+
+def _transition(callback: Callable) -> Callable:
+    """A lifecycle callback that says why it fails: rclpy would swallow the exception."""
+
+    @functools.wraps(callback)
+    def guarded(self: 'TrackerNode', state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            callback(self)
+        except Exception as error:
+            reason = str(error) if isinstance(error, TpfError) else repr(error)
+            self.get_logger().fatal(reason)
+            self._stop()
+            if callback.__name__ == 'on_configure':
+                self._free()
+            return FAILURE
+        return getattr(super(TrackerNode, self), callback.__name__)(state)
+
+    return guarded
+
+
+class TrackerNode(LifecycleNode):
+    """See the module. Raises TpfError on parameters that are unknown or out of range."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            'tpf_tracker', automatically_declare_parameters_from_overrides=True, **options
+        )
+        self._values = parameters.declare(self, self._parameters_changed)
+        self._health = Health(self._values, self.get_logger())
+        self._tracker: Tracker | None = None
+        self._worker: Worker | None = None
+        self._pairer: FramePairer | None = None
+        self._converter: PairConverter | None = None
+        self._inputs: list[Callable[[], object]] = []  # each destroys one
+        self._outputs: list[Any] = []
+        # Not of this node's clock: a paused simulation has a health, too.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._status_timer = self.create_timer(
+            1 / self._values['status_rate'], self._publish_status, clock=steady
+        )
+        self._diagnostics_timer = self.create_timer(1.0, self._publish_health, clock=steady)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
+
+    # ---- lifecycle ----
+
+    @_transition
+    def on_configure(self) -> None:
+        """Load the tracker and run it once, so that the first pair does not wait."""
+        from tpf_tracker_ros.tracking.load import load_tracker
+
+        values, start = self._values, time.perf_counter()
+        self._pairer = self._make_pairer()
+        self._converter = PairConverter(values)
+        self._tracker = load_tracker(
+            values['model'],
+            device=values['device'],
+            checkpoint=values['checkpoint'] or None,
+            **parameters.tracker_settings(values),
+        )
+        loaded = time.perf_counter()
+        self._warm_up(self._tracker)
+        self._create_publishers()
+        self.get_logger().info(
+            f'{self._tracker.name} on {self._tracker.device}: loaded in {loaded - start:.1f} s, '
+            f'warmed up in {time.perf_counter() - loaded:.1f} s'
+        )
+
+    @_transition
+    def on_activate(self) -> None:
+        """Listen to the cameras; from here on pairs become boxes."""
+        box = self._values['init_box']
+        self._pairer = self._make_pairer()
+        self._worker = Worker(
+            self._tracker,
+            convert=self._converter.convert,
+            publish=self._publish_tracks,
+            render=self._publish_images,
+            report=self._report,
+            init_box=parse_box(box) if box else None,
+            history=self._values['target_history'],
+        )
+        self._subscribe()
+        self.get_logger().info('ready')
+
+    @_transition
+    def on_deactivate(self) -> None:
+        """Stop listening; the model stays."""
+        self._stop()
+
+    @_transition
+    def on_cleanup(self) -> None:
+        """Free the model."""
+        self._free()
+
+    @_transition
+    def on_shutdown(self) -> None:
+        """Stop from any state."""
+        self._free()
+
+    @_transition
+    def on_error(self) -> None:
+        """Begin again from unconfigured."""
+        self._free()
+
+    def destroy_node(self) -> None:
+        """End the worker's thread first: it publishes."""
+        self._stop()
+        super().destroy_node()
+
+    def _stop(self) -> None:
+        for destroy in self._inputs:
+            destroy()
+        self._inputs = []
+        if self._worker:
+            self._worker.close()
+        self._worker = None
+
+    def _free(self) -> None:
+        self._stop()
+        for publisher in self._outputs:
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = []
+        self._tracker = None
+
+    def _make_pairer(self) -> FramePairer:
+        values = self._values
+        kind = UpstreamPairer if values['sync'] == 'message_filters' else FramePairer
+        return kind(mode=values['mode'], depth=values['queue_depth'], **_pairing_settings(values))
+
+    def _warm_up(self, tracker: Tracker) -> None:
+        width, height = WARM_UP_SIZE
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        mode = self._values['mode']
+        pair = FramePair(
+            None if mode == 'thermal' else noise, None if mode == 'rgb' else noise[..., 0]
+        )
+        tracker.initialize(pair, np.array([width / 2, height / 2, 48.0, 48.0]))
+        for _ in range(3):
+            tracker.track(pair)
+        tracker.stop()
+
+    # ---- entities of the graph ----
+
+    def _create_publishers(self) -> None:
+        def create(kind: type, name: str, qos: QoSProfile) -> Any:
+            def incompatible(event: Any) -> None:
+                policy = qos_policy_name_from_kind(event.last_policy_kind)
+                self._report(
+                    f'a subscriber of {publisher.topic_name} asks for more {policy} than is '
+                    'offered and gets nothing; let it ask for volatile durability'
+                )
+
+            events = PublisherEventCallbacks(incompatible_qos=incompatible)
+            publisher = self.create_lifecycle_publisher(kind, name, qos, event_callbacks=events)
+            self._outputs.append(publisher)
+            return publisher
+
+        self._tracks = create(Detection2DArray, '~/tracks', RELIABLE)
+        self._status = create(DiagnosticArray, '~/status', RELIABLE)
+        self._fused = create(Image, '~/fused_image', IMAGES)
+        self._overlay = create(Image, '~/overlay', IMAGES)
+
+    def _subscribe(self) -> None:
+        values = self._values
+        images = QoSProfile(
+            depth=values['subscription_depth'], reliability=ReliabilityPolicy.BEST_EFFORT
+        )
+        cameras = values['mode'].split('+')
+        for camera in cameras:
+            topic = self.resolve_topic_name(f'{camera}/image_raw')
+            compressed = values[f'{camera}_transport'] == 'compressed'
+            # The suffix comes after remapping, as image_transport does it.
+            topic += '/compressed' if compressed else ''
+            kind = CompressedImage if compressed else Image
+            image = functools.partial(self._take_image, camera)
+            self._health.expect(camera, self._listen(kind, topic, image, images))
+            info = functools.partial(self._take_info, camera)
+            self._listen(CameraInfo, f'{camera}/camera_info', info, images)
+        # A command must not be lost, so its publisher has to be reliable.
+        self._listen(Detection2D, '~/target', self._take_target, RELIABLE)
+        self._listen(Detection2DArray, '~/detections', self._take_detections, images)
+        for name, command in (('reset', self._reset), ('stop', self._stop_target)):
+            service = self.create_service(Trigger, f'~/{name}', command)
+            self._inputs.append(functools.partial(self.destroy_service, service))
+
+    def _listen(self, kind: type, topic: str, callback: Callable, qos: QoSProfile) -> str:
+        """Subscribe; returns the topic's name after remapping."""
+
+        def incompatible(event: Any) -> None:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+            self._report(
+                f'a publisher of {subscription.topic_name} offers less {policy} than is needed, '
+                f'nothing comes from it; publish with reliability {qos.reliability.name}'
+            )
+
+        events = SubscriptionEventCallbacks(incompatible_qos=incompatible)
+        subscription = self.create_subscription(kind, topic, callback, qos, event_callbacks=events)
+        self._inputs.append(functools.partial(self.destroy_subscription, subscription))
+        return subscription.topic_name
+
+    # ---- what comes in ----
+
+    @_never_raise
+    def _take_image(self, camera: str, message: Image | CompressedImage) -> None:
+        arrival = time.perf_counter()
+        self._health.arrived(camera, len(message.data), arrival)
+        stamp = nanoseconds(message.header.stamp)
+        for paired in self._pairer.add(camera, stamp, Frame(message, arrival)):
+            self._worker.submit(paired)
+
+    @_never_raise
+    def _take_info(self, camera: str, message: CameraInfo) -> None:
+        self._converter.take_info(camera, message)
+
+    @_never_raise
+    def _take_target(self, message: Detection2D) -> None:
+        stamp = nanoseconds(message.header.stamp)
+        self._worker.start_target(to_box(message), stamp or None)
+
+    @_never_raise
+    def _take_detections(self, message: Detection2DArray) -> None:
+        detection = best(message)
+        if detection:
+            stamp = nanoseconds(message.header.stamp)
+            self._worker.detect(to_box(detection), stamp or None)
+
+    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._worker.reset()
+        response.success, response.message = True, 'target dropped, starting over'
+        return response
+
+    def _stop_target(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._worker.stop_target()
+        response.success, response.message = True, 'stopped; give a target to go on'
+        return response
+
+    @_never_raise
+    def _parameters_changed(self, values: dict[str, Any]) -> None:
+        self._status_timer.timer_period_ns = int(1e9 / values['status_rate'])
+        if self._converter:
+            self._converter.configure(values)
+            self._pairer.configure(**_pairing_settings(values))
+        if self._worker:
+            self._worker.configure(**parameters.tracker_settings(values))
+        elif self._tracker:
+            self._tracker.configure(**parameters.tracker_settings(values))
+
+    # ---- what goes out, from the worker's thread ----
+
+    def _publish_tracks(self, step: Step) -> None:
+        header = _header(step)
+        found = step.result is not None and step.result.state is not TrackState.LOST
+        if not found:
+            self._tracks.publish(to_detections(header))
+            return
+        box, score = step.result.box, step.result.score
+        detection = to_detection(
+            box,
+            score,
+            header,
+            identity=step.identity,
+            class_id=self._values['class_id'],
+            bearing=self._converter.bearing(box, step.pair.size),
+        )
+        self._tracks.publish(to_detections(header, detection))
+
+    def _publish_images(self, step: Step) -> None:
+        """Rendered only while someone looks, after the boxes are out."""
+        wants_fused, wants_overlay = (
+            publisher.get_subscription_count() > 0 for publisher in (self._fused, self._overlay)
+        )
+        if not (wants_fused or wants_overlay):
+            return
+        pair, header, result = step.pair, _header(step), step.result
+        if wants_fused or pair.rgb is None:
+            fused = self._tracker.fuse(pair)
+        if wants_fused:
+            self._fused.publish(to_image_message(fused, header))
+        if wants_overlay:
+            drawn = draw_result(
+                fused if pair.rgb is None else pair.rgb,
+                result.box if result else None,
+                state=result.state if result else TrackState.IDLE,
+                score=result.score if result else 0.0,
+            )
+            self._overlay.publish(to_image_message(drawn, header))
+
+    # ---- what it says about itself ----
+
+    def _report(self, problem: str) -> None:
+        """One line a while for what is wrong now, and into the diagnostics."""
+        if not self.context.ok():
+            return  # shutting down
+        self._health.note(problem)
+        self.get_logger().error(problem, throttle_duration_sec=2.0)
+
+    @_never_raise
+    def _publish_status(self) -> None:
+        if self._worker:
+            status = self._health.tracking(self._worker, self._pairer)
+            self._status.publish(self._array(status))
+
+    @_never_raise
+    def _publish_health(self) -> None:
+        if self._worker:
+            warning = self._converter.warning
+            statuses = self._health.overall(self._worker, self._pairer, warning, self)
+        else:
+            state = 'inactive' if self._tracker else 'unconfigured'
+            statuses = [DiagnosticStatus(name='tpf_tracker: tracker', message=state)]
+        self._diagnostics.publish(self._array(*statuses))
+
+    def _array(self, *statuses: DiagnosticStatus) -> DiagnosticArray:
+        array = DiagnosticArray(status=list(statuses))
+        array.header.stamp = self.get_clock().now().to_msg()
+        return array
+
+
+def _pairing_settings(values: dict[str, Any]) -> dict[str, int]:
+    names = 'slop', 'rgb_offset', 'thermal_offset', 'camera_timeout'
+    return {f'{name}_ns': round(values[f'{name}_ms'] * 1e6) for name in names}
+
+
+def _header(step: Step) -> Any:
+    """Of the RGB image, or of the thermal one where RGB is absent."""
+    return (step.paired.rgb or step.paired.thermal).header
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is told to stop; exit code 1 where it cannot start."""
+    node = None
+    code = 0
+    try:
+        rclpy.init(args=args)
+        node = TrackerNode()
+        if node.get_parameter('autostart').value and not (
+            node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+        ):
+            code = int(rclpy.ok())  # the transition has said why, or was told to stop
+        else:
+            rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except TpfError as error:
+        rclpy.logging.get_logger('tpf_tracker').fatal(str(error))
+        code = 1
+    finally:
+        if node:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    sys.exit(code)
+
+
+if __name__ == '__main__':
+    main()
