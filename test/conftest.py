@@ -1,6 +1,8 @@
 """Shared by all tests: where the real data lies, if it is there."""
 
 import os
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f'real data not found at {folder}; set TPF_SHARED_DATA to its folder')
     return folder
+
+
+@pytest.fixture
+def file_size_limit():
+    """with file_size_limit(bytes): writing a file beyond that fails as it does on a full disk."""
+
+    @contextmanager
+    def limited(limit):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -1,8 +1,5 @@
 """What is written comes back, in any reader, and stays readable when writing fails."""
 
-import resource
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
@@ -109,20 +106,9 @@ def test_bag_is_complete_after_an_exception(tmp_path):
         assert reader.message_count == 1
 
 
-@contextmanager
-def file_size_limit(limit):
-    """Writing beyond the limit fails as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 # In the middle of a chunk, and within the index at the end.
 @pytest.mark.parametrize('limit', [3_000_000, 9_510_000])
-def test_full_disk_leaves_a_bag_that_any_reader_opens(tmp_path, limit):
+def test_full_disk_leaves_a_bag_that_any_reader_opens(tmp_path, file_size_limit, limit):
     path = tmp_path / 'full.mcap'
     image = RANDOM.integers(0, 256, (320, 320, 3), dtype=np.uint8)
     told = pytest.raises(TpfError, match=r'full\.mcap: .*stays readable')

@@ -8,7 +8,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -106,10 +106,12 @@ def track_to_files(
 
 
 def frame_rate(sequence: Sequence) -> float:
-    """Frames per second by the stamps of the first frames; 30 for a single one."""
-    stamps = [pair.stamp for pair in islice(sequence, 10)]
-    periods = np.diff(stamps)
-    return 1e9 / float(np.median(periods)) if len(periods) else 30.0
+    """Frames per second by the stamps of the first ten frames; 30 for a single one."""
+    stamps = []
+    with suppress(TpfError):  # an image that cannot be read is told when its turn comes
+        for pair in islice(sequence, 10):
+            stamps.append(pair.stamp)
+    return 1e9 / float(np.median(np.diff(stamps))) if len(stamps) > 1 else 30.0
 
 
 class _Report:
@@ -246,4 +248,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TpfError(f'cannot write {path}: {error.strerror}') from error
+        raise TpfError(f'cannot write {error.filename or path}: {error.strerror}') from error
