@@ -1,0 +1,78 @@
+"""The Pixel-level Fusion Adapter: one fused image from an RGB and a thermal image.
+
+KNOWN of TPF (arXiv 2503.11247): a light Mamba adapter in front of, and independent of, the
+tracker. Its inside was not published; what stands here is our reconstruction: a stem for each
+modality, a difference-guided exchange (m = Mamba(LN(v - t)); v += tanh(m) t; t += tanh(m) v)
+and a joint mixer that scans rows and columns.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tpf_tracker_ros.models.mamba import DIRECTIONS, GridMamba
+
+
+class PixelFusionAdapter(nn.Module):
+    """V, T (B, 3, H, W) to F (B, 3, H, W), all in the same normalised space.
+
+    stride 1: F = (V + T) / 2 + delta, all at full resolution.
+    even stride s: the mixers run on an H/s x W/s grid and predict a weight and a delta for each
+    channel, which are upsampled: F = w V + (1 - w) T + delta. V and T stay at full resolution,
+    so F stays sharp. H and W need not be multiples of s.
+    Both start as plain averaging: the last convolution is zero.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        stride: int = 1,
+        d_state: int = 16,
+        expand: int = 1,
+        exchange_directions: tuple[str, ...] = ('right',),
+        mixer_directions: tuple[str, ...] = DIRECTIONS,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        mamba = {'d_state': d_state, 'd_conv': 4, 'expand': expand}
+        self.stem_rgb = self._stem(channels)
+        self.stem_thermal = self._stem(channels)
+        self.norm_exchange = nn.LayerNorm(channels)
+        self.exchange = GridMamba(channels, directions=exchange_directions, **mamba)
+        self.join = nn.Linear(2 * channels, channels)
+        self.norm_mixer = nn.LayerNorm(channels)
+        self.mixer = GridMamba(channels, directions=mixer_directions, **mamba)
+        self.out = nn.Conv2d(channels, 3 if stride == 1 else 6, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def _stem(self, channels: int) -> nn.Module:
+        if self.stride == 1:
+            return nn.Conv2d(3, channels, 3, padding=1)
+        # Local contrast decides what to trust, and it takes a nonlinearity to see it.
+        return nn.Sequential(
+            nn.Conv2d(3, channels, 4, self.stride // 2, padding=1),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 2, padding=1),
+        )
+
+    def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        height, width = rgb.shape[-2:]
+        pad = (0, -width % self.stride, 0, -height % self.stride)
+        if any(pad):
+            padded = [F.pad(image, pad, mode='replicate') for image in (rgb, thermal)]
+        else:
+            padded = [rgb, thermal]
+        v = self.stem_rgb(padded[0]).permute(0, 2, 3, 1)  # (B, H/s, W/s, C)
+        t = self.stem_thermal(padded[1]).permute(0, 2, 3, 1)
+        gate = self.exchange(self.norm_exchange(v - t)).tanh()
+        v, t = v + gate * t, t + gate * v
+        joint = self.join(torch.cat([v, t], -1))
+        joint = joint + self.mixer(self.norm_mixer(joint))
+        out = self.out(joint.permute(0, 3, 1, 2))
+        if self.stride == 1:
+            return (rgb + thermal) / 2 + out
+        out = F.interpolate(out, scale_factor=self.stride, mode='bilinear', align_corners=False)
+        weight, delta = out[..., :height, :width].split(3, dim=1)
+        return thermal + weight.sigmoid() * (rgb - thermal) + delta

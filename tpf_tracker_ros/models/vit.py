@@ -1,0 +1,209 @@
+"""The one-stream ViT of the OSTrack family (arXiv 2203.11991) with candidate elimination.
+
+Parameter names and shapes of the patch-embedding variant are those of the published ViT-B
+checkpoints, so these load unchanged. Ours: the convolutional stem of the small model, whose
+features are matched explicitly between templates and search before the first block; from
+scratch, attention alone learns this matching too slowly.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """Image (B, 3, H, W) to tokens (B, H/p * W/p, D) by one strided convolution."""
+
+    def __init__(self, dim: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch, patch)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image).flatten(2).transpose(1, 2)
+
+
+class ConvStem(nn.Module):
+    """Image (B, 3, H, W) to tokens (B, H/8 * W/8, D) by strided 3x3 convolutions.
+
+    Group normalisation makes the features follow each image's own contrast, which differs
+    widely between daylight, darkness and thermal images.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        widths = (3, dim // 4, dim // 2, dim)
+        layers = []
+        for fan_in, fan_out in zip(widths, widths[1:]):
+            layers += [
+                nn.Conv2d(fan_in, fan_out, 3, 2, 1, bias=False),
+                nn.GroupNorm(4, fan_out),
+                nn.ReLU(inplace=True),
+            ]
+        self.down = nn.Sequential(*layers)
+        self.refine = nn.Sequential(
+            nn.Conv2d(dim, dim, 3, padding=1, bias=False),
+            nn.GroupNorm(4, dim),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(dim, dim, 3, padding=1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.down(image)
+        features = features + self.refine(features)
+        return features.flatten(2).transpose(1, 2)
+
+
+class Correlation(nn.Module):
+    """Cosine similarity of every search token to every template token, added to the search.
+
+    A search token learns which part of the target it looks like; the head needs no more to
+    find the centre and the size.
+    """
+
+    def __init__(self, dim: int, template_tokens: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+        self.embed = nn.Sequential(nn.Linear(template_tokens, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def similarity(self, templates: Tensor, search: Tensor) -> Tensor:
+        """Scaled cosines (B, Nx, Nz) of search (B, Nx, D) to templates (B, Nz, D)."""
+        z = F.normalize(self.project(templates), dim=-1)
+        x = F.normalize(self.project(search), dim=-1)
+        return x @ z.transpose(1, 2) * self.log_scale.exp()
+
+    def forward(self, templates: Tensor, search: Tensor) -> Tensor:
+        similarity = self.similarity(templates, search)  # (B, Nx, K * Nz)
+        by_template = similarity.unflatten(-1, (-1, self.embed[0].in_features))
+        return self.embed(by_template).mean(2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens (B, N, D)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, *, query: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Attended tokens, and the softmax attention (B, N) that token `query` pays, if asked.
+
+        Only that one row is ever needed (candidate elimination), so only it is computed and
+        the rest can run in a fused kernel.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, D/heads)
+        paid = None
+        if query is not None:
+            logits = q[:, :, query : query + 1] @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+            paid = logits.softmax(-1).mean(1)[:, 0]
+        return self.proj(attended.transpose(1, 2).flatten(2)), paid
+
+
+class Mlp(nn.Module):
+    """Two linear layers with exact GELU."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; with `keep` < 1 it eliminates search candidates."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(
+        self,
+        x: Tensor,
+        kept: Tensor,
+        *,
+        templates: int,
+        centre: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, templates + n, D) and the original indices (B, n) of the search tokens."""
+        attended, paid = self.attn(self.norm1(x), query=centre if self.keep < 1 else None)
+        x = x + attended
+        if paid is not None:
+            # Pruned before the MLP, so that pruned tokens cost nothing in it.
+            count = math.ceil(self.keep * kept.shape[1])
+            best = paid[:, templates:].topk(count, dim=1).indices
+            search = x[:, templates:].gather(1, best[..., None].expand(-1, -1, x.shape[-1]))
+            x = torch.cat([x[:, :templates], search], 1)
+            kept = kept.gather(1, best)
+        return x + self.mlp(self.norm2(x)), kept
+
+
+class VisionTransformer(nn.Module):
+    """Tokens of one or two templates and of the search image through one stream.
+
+    grid_z, grid_x: tokens along a side of template and search. ce_blocks: the blocks that
+    keep only ceil(ce_keep * n) of their n search tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float,
+        stride: int,
+        grid_z: int,
+        grid_x: int,
+        stem: str,
+        ce_blocks: tuple[int, ...],
+        ce_keep: float,
+    ) -> None:
+        super().__init__()
+        self.grid_z, self.grid_x = grid_z, grid_x
+        if stem == 'patch':
+            self.patch_embed = PatchEmbed(dim, stride)
+            # Both belong to the published checkpoints; the one-stream forward uses neither.
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+            self.pos_embed = nn.Parameter(torch.zeros(1, 197, dim))
+            self.correlation = None
+        else:
+            self.patch_embed = ConvStem(dim)
+            self.correlation = Correlation(dim, grid_z**2)
+        self.pos_embed_z = nn.Parameter(torch.randn(1, grid_z**2, dim) * 0.02)
+        self.pos_embed_x = nn.Parameter(torch.randn(1, grid_x**2, dim) * 0.02)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, mlp_ratio, ce_keep if i in ce_blocks else 1.0) for i in range(depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, templates: Tensor, search: Tensor, segments: Tensor) -> Tensor:
+        """Search features (B, D, grid_x, grid_x).
+
+        templates: patch tokens (B, K * grid_z², D) of K templates, the initial one first;
+        search: patch tokens (B, grid_x², D); segments: (K, 1, D), added to each template.
+        """
+        batch, count = templates.shape[:2]
+        matched = 0 if self.correlation is None else self.correlation(templates, search)
+        placed = templates.unflatten(1, (-1, self.grid_z**2)) + self.pos_embed_z + segments
+        x = torch.cat([placed.flatten(1, 2), search + matched + self.pos_embed_x], 1)
+        kept = torch.arange(search.shape[1], device=x.device).expand(batch, -1)
+        middle = (self.grid_z - 1) // 2
+        for block in self.blocks:
+            x, kept = block(x, kept, templates=count, centre=middle * self.grid_z + middle)
+        x = self.norm(x)[:, count:]
+        if kept.shape[1] < search.shape[1]:
+            slots = kept[..., None].expand(-1, -1, x.shape[-1])
+            x = torch.zeros_like(search).scatter(1, slots, x)
+        return x.transpose(1, 2).unflatten(2, (self.grid_x, self.grid_x))

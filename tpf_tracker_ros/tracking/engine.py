@@ -1,0 +1,71 @@
+"""Runs a TPF network on its device: uint8 crops in, relative box and score out."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models.head import decode, hann_window
+from tpf_tracker_ros.models.tpf import Tpf
+
+# ImageNet's, for 8-bit RGB scaled to 0..1; thermal images are normalised alike.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in the network's normalised space."""
+    scaled = images.permute(0, 3, 1, 2).float() / 255
+    return (scaled - scaled.new_tensor(MEAN).view(3, 1, 1)) / scaled.new_tensor(STD).view(3, 1, 1)
+
+
+def choose_device(device: str) -> str:
+    """'auto' as 'cuda' or 'cpu'; TpfError on a device that torch does not have."""
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TpfError(f'device {device!r} cannot be used ({reason}); try cpu or auto') from None
+    return device
+
+
+class Engine:
+    """The network's three uses: embed a template, locate the target, fuse a whole frame."""
+
+    def __init__(self, model: Tpf, device: str) -> None:
+        self.model = model.to(device).eval()
+        self.device = device
+        self.template_size = model.config.template_size
+        self.search_size = model.config.search_size
+        self._window = hann_window(self.search_size // model.config.stride).to(device)
+
+    @torch.inference_mode()
+    def embed_template(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
+        """Tokens (1, Nz, D) of a template crop: two uint8 (S, S, 3)."""
+        return self.model.embed(self._fuse(rgb, thermal))
+
+    @torch.inference_mode()
+    def locate(
+        self, templates: list[Tensor], rgb: np.ndarray, thermal: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """The box (4,) as cx, cy, w, h relative to the search crop, and its confidence.
+
+        templates: tokens of the initial and the dynamic template; rgb, thermal: uint8 (S, S, 3).
+        """
+        search = self.model.embed(self._fuse(rgb, thermal))
+        maps = self.model(torch.cat(templates, 1), search)
+        box, score = decode(maps.score * self._window, maps.size, maps.offset)
+        return box[0].cpu().numpy(), float(score)
+
+    @torch.inference_mode()
+    def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
+        """The fused image, uint8 (H, W, 3) RGB."""
+        fused = self._fuse(rgb, thermal)[0]
+        scaled = fused * fused.new_tensor(STD).view(3, 1, 1) + fused.new_tensor(MEAN).view(3, 1, 1)
+        return (scaled * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
+    def _fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
+        images = torch.from_numpy(np.stack([rgb, thermal])).to(self.device)
+        visible, infrared = normalize(images).split(1)
+        return self.model.fuse(visible, infrared)

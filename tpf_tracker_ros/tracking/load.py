@@ -1,0 +1,62 @@
+"""The registry of trackers: each entry is a function behind the two verbs.
+
+A further tracker (SDSTrack, CKD, CMD) is one more decorated function.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, list_models, packaged_weights
+from tpf_tracker_ros.models.checkpoint import load_weights
+from tpf_tracker_ros.tracking.config import TrackerConfig
+from tpf_tracker_ros.tracking.engine import choose_device
+from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.tracker import Tracker
+
+__all__ = ['list_models', 'load_tracker', 'register_tracker']
+
+_BUILDERS: dict[str, Callable[[str, str, Path | None, TrackerConfig], Tracker]] = {}
+
+
+def register_tracker(*names: str) -> Callable:
+    """Enter a function (name, device, checkpoint, config) -> Tracker for these model names."""
+
+    def enter(build: Callable[[str, str, Path | None, TrackerConfig], Tracker]) -> Callable:
+        _BUILDERS.update(dict.fromkeys(names, build))
+        return build
+
+    return enter
+
+
+@register_tracker('tpf_base', 'tpf_small', 'tpf_tiny')
+def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig) -> Tracker:
+    model = create_model(name)
+    path = checkpoint or packaged_weights(name)
+    if path is None:
+        raise TpfError(
+            f'model {name!r} ships without weights; give a checkpoint, for example one made by: '
+            f'tpf import-weights FILE --model {name} --out {name}.safetensors'
+        )
+    load_weights(model, path)
+    return TpfTracker(name, model, device, config)
+
+
+def load_tracker(
+    name: str = 'tpf_tiny',
+    *,
+    device: str = 'auto',
+    checkpoint: str | Path | None = None,
+    **config: float,
+) -> Tracker:
+    """A tracker that is ready to initialize.
+
+    device: 'auto', 'cpu', 'cuda', 'cuda:1'. checkpoint: a safetensors file; default: the
+    weights in the package. config: settings of TrackerConfig.
+    Raises TpfError on an unknown model, device or setting, and on a missing or broken file.
+    """
+    if name not in _BUILDERS:
+        raise TpfError(f'unknown model {name!r}; choose one of {", ".join(_BUILDERS)}')
+    settings = TrackerConfig().changed(**config)
+    path = None if checkpoint is None else Path(checkpoint)
+    return _BUILDERS[name](name, choose_device(device), path, settings)

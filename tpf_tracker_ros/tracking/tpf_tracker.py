@@ -1,0 +1,159 @@
+"""The TPF tracker: crops in, network, response window, box out, dynamic template kept."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from tpf_tracker_ros.core.boxes import check_box, clip_box
+from tpf_tracker_ros.core.crops import Window
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.template_memory import TemplateMemory
+from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.tracking.config import TrackerConfig
+from tpf_tracker_ros.tracking.engine import Engine
+from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
+
+TEMPLATE_FACTOR, SEARCH_FACTOR = 2.0, 4.0
+
+
+class TpfTracker:
+    """Tracks one target with a TPF network; see the Tracker protocol for the verbs."""
+
+    def __init__(self, name: str, model: Tpf, device: str, config: TrackerConfig) -> None:
+        self.name, self.device = name, device
+        self.state = TrackState.IDLE
+        self._engine = Engine(model, device)
+        self._range = ThermalRange()
+        self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
+        self._apply(config)
+
+    def configure(self, **changes: float) -> None:
+        """Change settings of TrackerConfig. Raises TpfError on an unknown name or bad value."""
+        self._apply(self.config.changed(**changes))
+
+    def _apply(self, config: TrackerConfig) -> None:
+        self.config = config
+        self._range.low, self._range.high = config.thermal_low, config.thermal_high
+        self._range.smoothing = config.thermal_smoothing
+        self._memory.score = config.ndtu_score
+        self._memory.interval = config.ndtu_interval
+        self._memory.size_jump = config.ndtu_size_jump
+
+    @property
+    def template_updates(self) -> int:
+        """How often NDTU has renewed the dynamic template since initialize."""
+        return self._memory.updates
+
+    def initialize(self, pair: FramePair, box: np.ndarray) -> None:
+        """Start on box (4,) x, y, w, h px in this pair. Raises TpfError on a bad box."""
+        box = check_box(box, pair.size)
+        self._size, self._box, self._doubtful = pair.size, box, 0
+        self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
+        self._range.reset()
+        if pair.thermal is not None:
+            self._range.update(pair.thermal)
+        crop, _ = self._crop(pair, Window.around(box, TEMPLATE_FACTOR), self._engine.template_size)
+        self._initial = self._engine.embed_template(*crop)
+        self._templates = [self._initial, self._initial]
+        self._memory.reset(box)
+        self.state = TrackState.TRACKING
+
+    def track(self, pair: FramePair) -> TrackResult:
+        """Find the target in the next pair; TpfError before initialize or on another size."""
+        if self.state is TrackState.IDLE:
+            raise TpfError('track was called before initialize; give the target first')
+        if pair.size != self._size:
+            raise TpfError(
+                f'image size changed from {self._size} to {pair.size}; initialize again'
+            )
+        stages: dict[str, float] = {}
+        with _timed(stages, 'crop'):
+            if pair.thermal is not None:
+                self._range.update(pair.thermal)
+            window = Window.around(self._box, SEARCH_FACTOR)
+            crop, modality = self._crop(pair, window, self._engine.search_size)
+        with _timed(stages, 'network'):
+            relative, score = self._engine.locate(self._templates, *crop)
+        with _timed(stages, 'template'):
+            box = clip_box(window.to_image(relative), self._size, self._margin)
+            self._judge(score)
+            if self.state is not TrackState.LOST:
+                self._box = box
+            updated = self._renew_template(pair, score)
+        return TrackResult(self._box.copy(), score, self.state, modality, updated, stages)
+
+    def fuse(self, pair: FramePair) -> np.ndarray:
+        """The whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too."""
+        if self.state is TrackState.IDLE and pair.thermal is not None:
+            self._range.update(pair.thermal)
+        thermal = None if pair.thermal is None else self._range.apply(pair.thermal)
+        return self._engine.fuse(*self._both(pair.rgb, thermal)[0])
+
+    def stop(self) -> None:
+        """Drop the target."""
+        self.state = TrackState.IDLE
+
+    def _crop(self, pair: FramePair, window: Window, size: int) -> tuple[tuple, str]:
+        rgb = None if pair.rgb is None else window.take(pair.rgb, size)
+        thermal = None if pair.thermal is None else window.take(pair.thermal, size)
+        return self._both(rgb, None if thermal is None else self._range.apply(thermal))
+
+    def _both(
+        self, rgb: np.ndarray | None, thermal: np.ndarray | None
+    ) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+        """Two uint8 (H, W, 3) images and the modalities in use.
+
+        An image that is absent or blank is replaced by the other one: fusion then leaves that
+        one as it is, instead of halving its contrast.
+        """
+        grey = None if thermal is None else np.repeat(thermal[..., None], 3, axis=-1)
+        if rgb is not None and grey is not None:
+            flat_rgb = rgb.std() < self.config.blank_std
+            flat_grey = thermal.std() < self.config.blank_std
+            if flat_rgb and not flat_grey:
+                rgb = None
+            elif flat_grey and not flat_rgb:
+                grey = None
+        if rgb is None:
+            return (grey, grey), 'thermal'
+        if grey is None:
+            return (rgb, rgb), 'rgb'
+        return (rgb, grey), 'rgb+thermal'
+
+    def _judge(self, score: float) -> None:
+        """Set the state by this frame's score."""
+        config = self.config
+        self._doubtful = self._doubtful + 1 if score < config.lost_score else 0
+        if self._doubtful >= config.lost_after:
+            self.state = TrackState.LOST
+        elif score < config.uncertain_score:
+            self.state = TrackState.UNCERTAIN
+        else:
+            self.state = TrackState.TRACKING
+
+    def _renew_template(self, pair: FramePair, score: float) -> bool:
+        if self.config.ndtu_interval == 0:
+            return False
+        if self.state is not TrackState.TRACKING:
+            self._memory.skip()
+            return False
+        window = Window.around(self._box, TEMPLATE_FACTOR)
+        size = self._engine.template_size
+        template = self._memory.offer(
+            score, self._box, self._size, lambda: self._crop(pair, window, size)[0]
+        )
+        if template is None:
+            return False
+        self._templates = [self._initial, self._engine.embed_template(*template)]
+        return True
+
+
+@contextmanager
+def _timed(stages: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    stages[name] = (time.perf_counter() - start) * 1e3

@@ -1,0 +1,79 @@
+"""Losses: the OSTrack family's three, and dense matching over known correspondences."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gaussian_target(box: Tensor, grid: int, *, min_overlap: float = 0.7) -> Tensor:
+    """Centre heat map (B, 1, G, G) of boxes (B, 4) cx, cy, w, h in 0..1 (CornerNet's radius).
+
+    Exactly 1 at the cell that holds the centre; all zero where the centre lies outside.
+    """
+    w, h = (box[:, 2:] * grid).unbind(1)
+    radius = (
+        torch.stack(
+            [
+                _radius(1.0, w + h, w * h * (1 - min_overlap) / (1 + min_overlap)),
+                _radius(4.0, 2 * (w + h), (1 - min_overlap) * w * h),
+                _radius(4 * min_overlap, -2 * min_overlap * (w + h), (min_overlap - 1) * w * h),
+            ]
+        )
+        .amin(0)
+        .clamp(min=0)
+    )
+    sigma = ((2 * radius.floor() + 1) / 6)[:, None, None]
+    cell = (box[:, :2] * grid).floor()
+    line = torch.arange(grid, device=box.device)
+    distance = (line[None, None] - cell[:, :1, None]) ** 2 + (
+        line[:, None] - cell[:, 1:, None]
+    ) ** 2
+    heat = torch.exp(-distance / (2 * sigma**2))
+    inside = ((cell >= 0) & (cell < grid)).all(1)
+    return (heat * inside[:, None, None])[:, None]
+
+
+def _radius(a: float, b: Tensor, c: Tensor) -> Tensor:
+    return (b + (b**2 - 4 * a * c).clamp(min=0).sqrt()) / 2
+
+
+def focal_loss(score: Tensor, target: Tensor, *, alpha: float = 2, beta: float = 4) -> Tensor:
+    """Penalty-reduced focal loss of score maps in 0..1, over the number of centres."""
+    positive = target.eq(1).float()
+    hit = (1 - score) ** alpha * score.log() * positive
+    miss = (1 - target) ** beta * score**alpha * (1 - score).log() * (1 - positive)
+    return -(hit + miss).sum() / positive.sum().clamp(min=1)
+
+
+def giou_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - generalised IoU (B,) of boxes (B, 4) cx, cy, w, h (arXiv 1902.09630)."""
+    a1, a2 = a[:, :2] - a[:, 2:] / 2, a[:, :2] + a[:, 2:] / 2
+    b1, b2 = b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2
+    overlap = (torch.minimum(a2, b2) - torch.maximum(a1, b1)).clamp(min=0).prod(1)
+    union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - overlap
+    hull = (torch.maximum(a2, b2) - torch.minimum(a1, b1)).clamp(min=0).prod(1)
+    return 1 - overlap / union.clamp(min=1e-9) + (hull - union) / hull.clamp(min=1e-9)
+
+
+def box_at(size: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
+    """The boxes (B, 4) that the maps (B, 2, G, G) predict at cells (B, 2) x, y."""
+    grid = size.shape[-1]
+    at = (cell[:, 1] * grid + cell[:, 0])[:, None, None].expand(-1, 2, 1)
+    size = size.flatten(2).gather(2, at)[..., 0]
+    offset = offset.flatten(2).gather(2, at)[..., 0]
+    return torch.cat([(cell + offset) / grid, size], 1)
+
+
+def matching_loss(similarity: Tensor, matches: Tensor, seen: Tensor) -> Tensor:
+    """Cross entropy of where each template token lies in the search image.
+
+    similarity: (B, Nx, Nz) logits; matches: (B, Nz, 2) x, y in 0..1 of the search image;
+    seen: (B, Nz). The target is spread bilinearly over the four nearest search tokens.
+    """
+    grid = int(similarity.shape[1] ** 0.5)
+    at = (matches * grid - 0.5).clamp(0, grid - 1)
+    near = F.relu(1 - (at[..., :1] - torch.arange(grid, device=at.device)).abs())  # (B, Nz, G)
+    down = F.relu(1 - (at[..., 1:] - torch.arange(grid, device=at.device)).abs())
+    target = (down[..., :, None] * near[..., None, :]).flatten(2)  # (B, Nz, Nx)
+    per_token = -(target * similarity.transpose(1, 2).log_softmax(-1)).sum(-1)
+    return (per_token * seen).sum() / seen.sum().clamp(min=1)

@@ -1,0 +1,82 @@
+"""What cameras do to a clean RGB-T view: darkness, glare, thermal crossover, noise, blur."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from tpf_tracker_ros.training.textures import pixel_grid, uniform
+
+
+@dataclass(frozen=True)
+class SensorConfig:
+    """Shares are of samples, each view drawn by itself unless said otherwise."""
+
+    coarse_share: float = 0.5  # batches seen at a lower sensor resolution
+    dark_share: float = 0.15  # RGB at 2 to 30 % of its light
+    glare_share: float = 0.08  # a bright spot over a part of RGB
+    crossover_share: float = 0.1  # thermal contrast sinks to 2 to 30 %
+    rgb_absent_share: float = 0.1  # the thermal image stands in for RGB, as in the tracker
+    thermal_absent_share: float = 0.1
+    blur_share: float = 0.3
+    noise: float = 0.03  # largest typical deviation of sensor noise
+    border_share: float = 0.1  # views that reach beyond the image, where all reads zero
+
+
+def degrade(
+    clean: Tensor, size: int, config: SensorConfig, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """RGB and thermal (B, 3, size, size) in 0..1 from a clean view (B, 4, s, s), s <= size."""
+    batch = len(clean)
+
+    def chance(share: float) -> Tensor:
+        return uniform(0, 1, batch, 1, 1, 1, generator=generator) < share
+
+    def between(low: float, high: float, channels: int = 1) -> Tensor:
+        return uniform(low, high, batch, channels, 1, 1, generator=generator)
+
+    rgb, thermal = clean[:, :3], clean[:, 3:]
+
+    blurred = F.avg_pool2d(F.pad(clean, (1, 1, 1, 1), mode='replicate'), 3, 1)
+    rgb = torch.where(chance(config.blur_share), blurred[:, :3], rgb)
+    thermal = torch.where(chance(0.5), blurred[:, 3:], thermal)  # thermal optics are softer
+
+    light = torch.where(chance(config.dark_share), between(0.02, 0.3), between(0.6, 1.3))
+    rgb = rgb * light * between(0.9, 1.1, 3)
+    spot = pixel_grid(rgb.shape[-1], rgb.device)[None] - between(-1, 1, 2).permute(0, 2, 3, 1)
+    glow = torch.exp(-(spot**2).sum(-1, keepdim=True).permute(0, 3, 1, 2) / between(0.05, 0.6))
+    rgb = rgb + glow * chance(config.glare_share) * between(0.5, 1.2)
+
+    # Automatic gain: each view has its own contrast and level; at crossover little is left.
+    gain = torch.where(chance(config.crossover_share), between(0.02, 0.3), between(0.7, 1.4))
+    thermal = 0.5 + (thermal - 0.5) * gain + between(-0.15, 0.15)
+
+    for image in (rgb, thermal):
+        deviation = between(0, 1) ** 2 * 2 * config.noise
+        image += torch.randn(image.shape, generator=generator, device=image.device) * deviation
+
+    thermal = thermal.expand(-1, 3, -1, -1)
+    no_rgb = chance(config.rgb_absent_share)
+    no_thermal = chance(config.thermal_absent_share) & ~no_rgb
+    rgb, thermal = (
+        torch.where(no_rgb, thermal, rgb).clamp(0, 1),
+        torch.where(no_thermal, rgb, thermal).clamp(0, 1),
+    )
+    if rgb.shape[-1] != size:
+        rgb, thermal = (
+            F.interpolate(x, size=(size, size), mode='bilinear', align_corners=False)
+            for x in (rgb, thermal)
+        )
+    inside = _image_area(size, config.border_share, generator, batch)
+    return rgb * inside, thermal * inside
+
+
+def _image_area(size: int, share: float, generator: Generator, batch: int) -> Tensor:
+    """Masks (B, 1, size, size) that are zero beyond one random edge in a share of the views."""
+    xy = pixel_grid(size, generator.device)
+    side = torch.randint(4, (batch,), generator=generator, device=generator.device)
+    along = torch.stack([xy[..., 0], -xy[..., 0], xy[..., 1], -xy[..., 1]])[side]
+    edge = uniform(0.3, 1.0, batch, 1, 1, generator=generator)
+    cut = uniform(0, 1, batch, 1, 1, generator=generator) < share
+    return (~(cut & (along > edge)))[:, None].float()

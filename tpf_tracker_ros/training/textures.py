@@ -1,0 +1,174 @@
+"""Painted RGB-T textures: dead leaves over fractal noise, each leaf with its own temperature.
+
+Dead leaves and 1/f noise share the edge and spectrum statistics of natural images ("Learning
+to see by looking at noise", Baradad et al. 2021). Colour and temperature are independent, so
+that some things show in one modality only.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+CHANNELS = 4  # r, g, b, temperature, all in 0..1
+
+
+def uniform(low: float, high: float, *shape: int, generator: Generator) -> Tensor:
+    """Uniform random numbers on the generator's device."""
+    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+
+
+def fractal_noise(count: int, size: int, generator: Generator) -> Tensor:
+    """Zero-mean, unit-deviation 1/f^b noise (count, size, size), b in 0.8..2.0 for each."""
+    device = generator.device
+    fy = torch.fft.fftfreq(size, device=device)[:, None]
+    fx = torch.fft.rfftfreq(size, device=device)[None]
+    radius = (fy**2 + fx**2).sqrt()
+    radius[0, 0] = 1
+    slope = uniform(0.8, 2.0, count, 1, 1, generator=generator)
+    white = torch.randn(count, size, size // 2 + 1, 2, generator=generator, device=device)
+    noise = torch.fft.irfft2(torch.view_as_complex(white) * radius**-slope, s=(size, size))
+    return (noise - noise.mean((1, 2), keepdim=True)) / noise.std((1, 2), keepdim=True)
+
+
+def soft_shape(
+    xy: Tensor, centre: Tensor, half: Tensor, angle: Tensor, kind: Tensor, pixel: float
+) -> Tensor:
+    """Anti-aliased masks (count, H, W) of rotated ellipses (kind 0) and rectangles (kind 1).
+
+    xy: (H, W, 2) in -1..1; centre, half: (count, 2); angle, kind: (count,); pixel: its size.
+    """
+    offset = xy - centre[:, None, None]
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    u = (cos * offset[..., 0] + sin * offset[..., 1]) / half[:, None, None, 0]
+    v = (cos * offset[..., 1] - sin * offset[..., 0]) / half[:, None, None, 1]
+    round_edge = (u**2 + v**2).sqrt()
+    square_edge = torch.maximum(u.abs(), v.abs())
+    edge = torch.where(kind[:, None, None] > 0.5, square_edge, round_edge)
+    sharpness = half.amin(1)[:, None, None] / pixel
+    return ((1 - edge) * sharpness * 1.5).sigmoid()
+
+
+def pixel_grid(size: int, device: torch.device) -> Tensor:
+    """Pixel centres (size, size, 2) as x, y in -1..1."""
+    line = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
+    return torch.stack(torch.meshgrid(line, line, indexing='xy'), -1)
+
+
+def paint(
+    count: int, size: int, *, leaves: int, largest: float, generator: Generator, grains: int = 32
+) -> Tensor:
+    """Opaque textures (count, 4, size, size) in 0..1: a noisy ground and leaves upon it.
+
+    leaves: how many; largest: half-size of the largest, in -1..1 coordinates; grains: how many
+    noise images all their materials share.
+    """
+    device = generator.device
+    xy = pixel_grid(size, device)
+    bank = fractal_noise(grains, size, generator)
+
+    def noise() -> Tensor:
+        pick = torch.randint(grains, (count,), generator=generator, device=device)
+        rows = int(torch.randint(size, (), generator=generator, device=device))
+        return bank[pick].roll(rows, dims=-2)
+
+    def surface() -> Tensor:
+        """One material for each texture: a colour, a temperature, grain on both."""
+        base = uniform(0.05, 0.95, count, CHANNELS, 1, 1, generator=generator)
+        # Half of all materials are nearly grey, as most of the world is.
+        grey = base[:, :3].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        fade = (uniform(0, 1, count, 1, 1, 1, generator=generator) * 2).clamp(max=1)
+        colour = grey * fade + base[:, :3] * (1 - fade)
+        grain = noise()[:, None]
+        colour = colour + grain * uniform(0, 0.16, count, 1, 1, 1, generator=generator)
+        # Heat follows the visible grain in part, with either sign, and has some of its own.
+        follows = uniform(-0.06, 0.06, count, 1, 1, 1, generator=generator)
+        own = uniform(0, 0.06, count, 1, 1, 1, generator=generator)
+        heat = base[:, 3:] + grain * follows + noise()[:, None] * own
+        return torch.cat([colour, heat], 1)
+
+    canvas = surface()
+    for _ in range(leaves):
+        # Sizes fall off as a power law: many small leaves, few large ones.
+        shrink = uniform(0, 1, count, 1, generator=generator) ** 2.5
+        half = (0.02 + (largest - 0.02) * shrink) * uniform(
+            0.25, 1.0, count, 2, generator=generator
+        )
+        mask = soft_shape(
+            xy,
+            uniform(-1.05, 1.05, count, 2, generator=generator),
+            half.clamp(min=1.5 / size),
+            uniform(0, math.pi, count, generator=generator),
+            uniform(0, 1, count, generator=generator),
+            2 / size,
+        )[:, None]
+        # A leaf often differs from what lies below in one modality only.
+        shows = uniform(0, 1.4, count, 2, 1, 1, generator=generator).clamp(max=1)
+        mask = mask * torch.cat([shows[:, :1].expand(-1, 3, -1, -1), shows[:, 1:]], 1)
+        canvas = canvas + mask * (surface() - canvas)
+    return canvas.clamp(0, 1)
+
+
+def cut_out(count: int, size: int, generator: Generator) -> Tensor:
+    """Silhouettes (count, size, size) in 0..1: one to three shapes joined, within -1..1."""
+    xy = pixel_grid(size, generator.device)
+    mask = torch.zeros(count, size, size, device=generator.device)
+    for part in range(3):
+        reach = 0.0 if part == 0 else 0.6
+        low, high = (0.55, 0.95) if part == 0 else (0.12, 0.5)
+        shape = soft_shape(
+            xy,
+            uniform(-reach, reach, count, 2, generator=generator),
+            uniform(low, high, count, 2, generator=generator),
+            uniform(-0.5, 0.5, count, generator=generator)
+            + (uniform(0, 1, count, generator=generator) > 0.5) * (math.pi / 2),
+            uniform(0, 1, count, generator=generator),
+            2 / size,
+        )
+        used = uniform(0, 1, count, 1, 1, generator=generator) < (1.0 if part == 0 else 0.6)
+        mask = torch.maximum(mask, shape * used)
+    inside = (xy.abs().amax(-1) < 0.98).float()
+    return mask * inside
+
+
+def support(masks: Tensor, directions: int = 64) -> Tensor:
+    """How far each silhouette (count, S, S) reaches in each of `directions` directions.
+
+    Returns (count, directions) in -1..1 coordinates; the bounding box of a silhouette under
+    any affine map follows from it.
+    """
+    xy = pixel_grid(masks.shape[-1], masks.device).flatten(0, 1)  # (S*S, 2)
+    angle = torch.arange(directions, device=masks.device) * (2 * math.pi / directions)
+    along = xy @ torch.stack([angle.cos(), angle.sin()])  # (S*S, directions)
+    solid = masks.flatten(1) > 0.5
+    return torch.stack([along[pixels].amax(0) for pixels in solid]) + 1 / masks.shape[-1]
+
+
+def paint_backgrounds(count: int, size: int, generator: Generator) -> Tensor:
+    """Backgrounds (count, 4, size, size); every seventh is an almost empty sky."""
+    sky = count // 7
+    return torch.cat(
+        [
+            paint(count - sky, size, leaves=36, largest=0.6, generator=generator),
+            _soften(paint(sky, size, leaves=3, largest=0.7, generator=generator)),
+        ]
+    )
+
+
+def _soften(images: Tensor) -> Tensor:
+    """Smooth images to gradients."""
+    small = F.interpolate(images, scale_factor=1 / 16, mode='area')
+    return F.interpolate(small, size=images.shape[-2:], mode='bicubic').clamp(0, 1)
+
+
+def paint_sprites(count: int, size: int, generator: Generator) -> Tensor:
+    """Objects (count, 5, size, size): r, g, b, temperature, alpha; every fifth is one plain blob."""
+    plain = count // 5
+    inner = torch.cat(
+        [
+            paint(count - plain, size, leaves=8, largest=0.9, generator=generator),
+            _soften(paint(plain, size, leaves=1, largest=0.9, generator=generator)),
+        ]
+    )
+    return torch.cat([inner, cut_out(count, size, generator)[:, None]], 1)

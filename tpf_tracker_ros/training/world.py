@@ -1,0 +1,332 @@
+"""The synthetic RGB-T world: endless training samples, made in tensors on the training device.
+
+A scene is a background and a few flat objects, each with its own path. A view is a square of
+that world at one time. As every layer moves by a known similarity, each template token knows
+where it must be found in the search view: one sample teaches hundreds of matches, not one box.
+
+Units: the target's sqrt(w h) is 1 in the initial template's view.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from tpf_tracker_ros.training.sensors import SensorConfig, degrade
+from tpf_tracker_ros.training.textures import (
+    CHANNELS,
+    paint_backgrounds,
+    paint_sprites,
+    support,
+    uniform,
+)
+
+INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Every number of the world; deviations are those between two views of a sample."""
+
+    backgrounds: int = 160  # textures in the pool
+    background_size: int = 256  # texels
+    sprites: int = 1500
+    sprite_size: int = 48  # texels
+    objects: int = 3  # in each scene, the target among them
+    patch_share: float = 0.4  # samples whose target is a fixed patch of the background
+    twin_share: float = 0.3  # distractors of the target's own shape in another dress
+    occlusion_share: float = 0.12  # search views in which an object lies over the target
+    scale_deviation: float = 0.18  # of log size
+    aspect_deviation: float = 0.06  # of log width and height apart
+    angle_deviation: float = 0.14  # radians
+    drift: float = 1.2  # of a moving object against the background, in target sizes
+    template_factor: float = 2.0  # side of a template view in target sizes
+    search_factor: float = 4.0
+    search_shift: float = 1.3  # largest offset of the search view, in target sizes
+    search_scale: float = 0.2  # deviation of the log side of the search view
+    absent_share: float = 0.05  # search views that look far away from the target
+    dynamic_jitter: float = 0.06  # deviation of the dynamic template's centre and log side
+    sensors: SensorConfig = SensorConfig()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch.
+
+    rgb, thermal: three views each (initial template, dynamic template, search), float
+    (B, 3, S, S) in 0..1. box: (B, 4) cx, cy, w, h of the target relative to the search view.
+    matches: (B, 2, N, 2) x, y in 0..1 of the search view where the N tokens of either template
+    lie now; seen: (B, 2, N) whether they are visible there.
+    """
+
+    rgb: tuple[Tensor, Tensor, Tensor]
+    thermal: tuple[Tensor, Tensor, Tensor]
+    box: Tensor
+    matches: Tensor
+    seen: Tensor
+
+
+class World:
+    """Draws batches; everything follows from the generator's seed."""
+
+    def __init__(self, config: WorldConfig, generator: Generator) -> None:
+        self.config, self.generator = config, generator
+        self.device = generator.device
+        self._backgrounds = _in_chunks(
+            paint_backgrounds, config.backgrounds, config.background_size, generator
+        )
+        self._sprites = _in_chunks(paint_sprites, config.sprites, config.sprite_size, generator)
+        self._support = support(self._sprites[:, CHANNELS])
+        self._detail = _detail(self._backgrounds)
+
+    def sample(self, batch: int, *, template_size: int, search_size: int, grid_z: int) -> Batch:
+        """Draw a batch of views of these sizes (px), with matches for grid_z² tokens each."""
+        scene = self._scene(batch)
+        maps = torch.linalg.inv(scene.layers) @ scene.views[:, :, None]  # view -> layer
+        # One sensor resolution for the whole batch: small targets come as upsampled crops.
+        coarse = float(uniform(0, 1, generator=self.generator)) < self.config.sensors.coarse_share
+        scale = float(uniform(0.35, 0.9, generator=self.generator)) if coarse else 1.0
+        rgb, thermal = [], []
+        for view in range(3):
+            size = search_size if view == SEARCH else template_size
+            clean = self._render(scene, maps[:, view], max(8, round(size * scale)))
+            a, b = degrade(clean, size, self.config.sensors, self.generator)
+            rgb.append(a)
+            thermal.append(b)
+        matches, seen = self._matches(scene, maps, grid_z)
+        return Batch(tuple(rgb), tuple(thermal), scene.box, matches, seen)
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def _chance(self, share: float, *shape: int) -> Tensor:
+        return uniform(0, 1, *shape, generator=self.generator) < share
+
+    def _scene(self, batch: int) -> '_Scene':
+        """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
+        config, count = self.config, self.config.objects
+        draw = {'generator': self.generator}
+
+        # Part 1: position (B, V, L, 2), half-size and angle of each layer; layer 0 is the
+        # background, 1 the target. The dynamic template lies in time near the search view.
+        near = torch.tensor([0.0, 0.8, 1.0], device=self.device)[:, None]
+        near = near + torch.tensor([0.0, 0.2, 0.0], device=self.device)[:, None] * self._normal(
+            batch, 1, 1
+        )  # (B, V, 1)
+        patch = self._chance(config.patch_share, batch)[:, None, None]
+
+        growth = near * self._normal(batch, 1, count + 1) * config.scale_deviation
+        turn = near * self._normal(batch, 1, count + 1) * config.angle_deviation
+        stretch = near * self._normal(batch, 1, count + 1) * config.aspect_deviation
+        place = near[..., None] * self._normal(batch, 1, count + 1, 2) * config.drift
+        # Objects also share part of the camera's zoom and roll with the background.
+        growth = growth + growth[:, :, :1]
+        turn = turn + 0.5 * turn[:, :, :1]
+
+        log_aspect = self._normal(batch, 1, count + 1) * 0.35
+        size = torch.exp(uniform(-0.5, 0.6, batch, 1, count + 1, **draw))
+        size[:, :, 1] = 1
+        log_aspect = log_aspect + stretch
+        half = torch.stack(
+            [
+                0.5 * size * torch.exp(growth + log_aspect / 2),
+                0.5 * size * torch.exp(growth - log_aspect / 2),
+            ],
+            -1,
+        )
+        start = uniform(-2.2, 2.2, batch, 1, count + 1, 2, **draw)
+        start[:, :, 1] = 0
+        centre = start + place
+        angle = uniform(-0.3, 0.3, batch, 1, count + 1, **draw) + turn
+
+        # The background's texels: 12 to 48 to a target size; it starts where it has some detail.
+        background = torch.randint(len(self._backgrounds), (batch,), device=self.device, **draw)
+        span = config.background_size / torch.exp(uniform(2.5, 3.9, batch, 1, **draw))
+        zoom = torch.exp(growth[:, :, 0])
+        half[:, :, 0] = (0.5 * span * zoom)[..., None]
+        anchor = -0.5 * span[..., None] * self._detailed_spot(background)[:, None]
+        background_turn = turn[:, :, 0] + uniform(-3.2, 3.2, batch, 1, **draw)
+        angle[:, :, 0] = background_turn
+        # The background turns and zooms about the target's start, so that it stays in sight.
+        pivot = _rotate(anchor, background_turn) * zoom[..., None]
+        centre[:, :, 0] = pivot + 0.5 * place[:, :, 0]
+
+        # A patch is carried by the background: same motion, upright at the start.
+        carried = patch[..., 0]
+        centre[:, :, 1] = torch.where(patch, 0.5 * place[:, :, 0], centre[:, :, 1])
+        still = torch.stack(
+            [
+                0.5 * zoom * torch.exp(log_aspect[:, :1, 1] / 2),
+                0.5 * zoom * torch.exp(-log_aspect[:, :1, 1] / 2),
+            ],
+            -1,
+        )
+        half[:, :, 1] = torch.where(patch, still, half[:, :, 1])
+        angle[:, :, 1] = torch.where(carried, turn[:, :, 0], angle[:, :, 1])
+
+        # An occluder follows the target's search position and covers a part of it.
+        covers = self._chance(config.occlusion_share, batch)[:, None]
+        beside = centre[:, SEARCH, 1] + uniform(-0.6, 0.6, batch, 2, **draw)
+        centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
+
+        # Part 2: which textures, how they differ, and what shows in which modality.
+        sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
+        twin = self._chance(config.twin_share, batch, count)
+        sprite = torch.where(twin, sprite[:, :1], sprite)
+        tint = uniform(-0.35, 0.35, batch, count, CHANNELS, **draw)
+        tint[:, 0] = 0
+        shows = uniform(0, 1, batch, count, 2, **draw)
+        hidden = torch.where(shows < 0.12, shows * 3, torch.ones_like(shows))
+        hidden[..., 1] = torch.where(hidden[..., 0] < 1, 1.0, hidden[..., 1])
+        hidden[:, 0] *= (~patch[:, 0]).float()  # a patch target is part of the background
+
+        # Part 3: views. The box follows from the silhouette, or the patch's rectangle.
+        layers = _similarity(centre, half, angle)
+        reach = torch.where(patch[:, 0], _square_support(self.device), self._support[sprite[:, 0]])
+        boxes = _bounds(layers[:, :, 1], reach)  # (B, V, 4) cx, cy, w, h in the world
+        side = (boxes[..., 2] * boxes[..., 3]).sqrt()
+        look = boxes[..., :2].clone()
+        length = side * config.template_factor
+        jitter = config.dynamic_jitter
+        look[:, DYNAMIC] += side[:, DYNAMIC, None] * self._normal(batch, 2) * jitter
+        length[:, DYNAMIC] = length[:, DYNAMIC] * torch.exp(self._normal(batch) * jitter)
+        length[:, SEARCH] = (
+            side[:, SEARCH]
+            * config.search_factor
+            * torch.exp((self._normal(batch) * config.search_scale).clamp(-0.5, 0.5))
+        )
+        shift = uniform(-1, 1, batch, 2, **draw) * config.search_shift
+        away = self._chance(config.absent_share, batch)[:, None]
+        shift = torch.where(away, shift.sign() * (config.search_factor + shift.abs()), shift)
+        look[:, SEARCH] += shift * side[:, SEARCH, None]
+        views = _similarity(look, length[..., None].expand(-1, -1, 2) / 2, length * 0)
+        relative = boxes[:, SEARCH] / length[:, SEARCH, None]
+        relative[:, :2] = (boxes[:, SEARCH, :2] - look[:, SEARCH]) / length[:, SEARCH, None] + 0.5
+        return _Scene(layers, views, relative, background, sprite, tint, hidden)
+
+    def _detailed_spot(self, background: Tensor, tries: int = 4) -> Tensor:
+        """For each background (B,) the most detailed of a few random spots (B, 2) in -1..1."""
+        spots = uniform(-0.8, 0.8, len(background), 1, tries, 2, generator=self.generator)
+        detail = F.grid_sample(self._detail[background], spots, align_corners=False)[:, 0, 0]
+        best = detail.argmax(1)[:, None, None].expand(-1, 1, 2)
+        return spots[:, 0].gather(1, best)[:, 0]
+
+    def _render(self, scene: '_Scene', maps: Tensor, size: int) -> Tensor:
+        """One view (B, 4, size, size): the background, then the objects over it."""
+        batch = len(scene.background)
+        shape = (batch, CHANNELS, size, size)
+
+        def look_up(texture: Tensor, layer: int, padding: str) -> Tensor:
+            grid = F.affine_grid(maps[:, layer, :2], shape, align_corners=False)
+            return F.grid_sample(texture, grid, padding_mode=padding, align_corners=False)
+
+        canvas = look_up(self._backgrounds[scene.background], 0, 'reflection')
+        for index in self._order():
+            painted = look_up(self._sprites[scene.sprite[:, index]], index + 1, 'zeros')
+            colour = painted[:, :CHANNELS] + scene.tint[:, index, :, None, None]
+            alpha = painted[:, CHANNELS:]
+            shown = scene.hidden[:, index, :, None, None]
+            alpha = torch.cat(
+                [(alpha * shown[:, :1]).expand(-1, 3, -1, -1), alpha * shown[:, 1:]], 1
+            )
+            canvas = canvas + alpha * (colour.clamp(0, 1) - canvas)
+        return canvas
+
+    def _order(self) -> tuple[int, ...]:
+        """Objects from back to front: the target lies below the last one, the occluder."""
+        last = self.config.objects - 1
+        return (*range(1, last), 0, last)
+
+    def _matches(self, scene: '_Scene', maps: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        """Where template tokens are found in the search view, and whether they are seen."""
+        line = (torch.arange(grid, device=self.device) + 0.5) * (2 / grid) - 1
+        tokens = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
+        batch = len(scene.background)
+        into_search = torch.linalg.inv(maps[:, SEARCH])  # layer -> search view
+        spots, visible = [], []
+        for view in (INITIAL, DYNAMIC):
+            top = self._top_layer(scene, maps[:, view], tokens.expand(batch, -1, -1, -1))
+            route = into_search @ maps[:, view]  # (B, L, 3, 3)
+            chosen = route.gather(1, top[:, :, None, None].expand(-1, -1, 3, 3))
+            ones = torch.ones_like(tokens[0, ..., :1]).expand(batch, -1, -1)
+            points = torch.cat([tokens[0].expand(batch, -1, -1), ones], -1)
+            spot = (chosen @ points[..., None])[..., :2, 0]  # (B, N, 2) in -1..1
+            same = self._top_layer(scene, maps[:, SEARCH], spot[:, None]) == top
+            visible.append(same & (spot.abs().amax(-1) < 1))
+            spots.append(spot / 2 + 0.5)
+        return torch.stack(spots, 1), torch.stack(visible, 1)
+
+    def _top_layer(self, scene: '_Scene', maps: Tensor, points: Tensor) -> Tensor:
+        """Index (B, N) of the layer that lies on top at points (B, 1, N, 2) of a view."""
+        top = torch.zeros(points.shape[0], points.shape[2], dtype=torch.long, device=self.device)
+        for index in self._order():
+            inside = points @ maps[:, None, index + 1, :2, :2].transpose(-1, -2)
+            inside = inside + maps[:, None, None, index + 1, :2, 2]
+            mask = self._sprites[scene.sprite[:, index], CHANNELS:]
+            alpha = F.grid_sample(mask, inside, align_corners=False)[:, 0, 0]
+            solid = (alpha > 0.5) & (scene.hidden[:, index].amax(-1) > 0)[:, None]
+            top = torch.where(solid, index + 1, top)
+        return top
+
+
+@dataclass(frozen=True)
+class _Scene:
+    layers: Tensor  # (B, V, L, 3, 3): layer coordinates -1..1 to the world
+    views: Tensor  # (B, V, 3, 3): view coordinates -1..1 to the world
+    box: Tensor  # (B, 4) cx, cy, w, h relative to the search view
+    background: Tensor  # (B,) texture indices
+    sprite: Tensor  # (B, objects)
+    tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
+    hidden: Tensor  # (B, objects, 2) how much shows in rgb and in thermal
+
+
+def _in_chunks(paint, count: int, size: int, generator: Generator) -> Tensor:
+    """Paint in small chunks: a large one would need gigabytes for its intermediate images."""
+    chunks = [min(28, count - i) for i in range(0, count, 28)]
+    return torch.cat([paint(chunk, size, generator) for chunk in chunks])
+
+
+def _detail(textures: Tensor) -> Tensor:
+    """How much each region of textures (N, 4, S, S) varies: (N, 1, S/16, S/16)."""
+    mean = F.avg_pool2d(textures, 16)
+    return (F.avg_pool2d(textures**2, 16) - mean**2).clamp(min=0).mean(1, keepdim=True)
+
+
+def _rotate(xy: Tensor, angle: Tensor) -> Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    x, y = xy[..., 0], xy[..., 1]
+    return torch.stack([cos * x - sin * y, sin * x + cos * y], -1)
+
+
+def _similarity(centre: Tensor, half: Tensor, angle: Tensor) -> Tensor:
+    """Maps (..., 3, 3) from -1..1 into the world: scale by half, turn by angle, move."""
+    cos, sin = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    w, h = half.unbind(-1)
+    rows = (cos * w, -sin * h, centre[..., 0], sin * w, cos * h, centre[..., 1], zero, zero, one)
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def _square_support(device: torch.device, directions: int = 64) -> Tensor:
+    """Support function (1, directions) of the square -1..1."""
+    angle = torch.arange(directions, device=device) * (2 * torch.pi / directions)
+    return (angle.cos().abs() + angle.sin().abs())[None]
+
+
+def _bounds(maps: Tensor, reach: Tensor) -> Tensor:
+    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes with support (B, directions) under maps."""
+    linear = maps[..., :2, :2]
+    edges = []
+    for axis in (0, 1):
+        row = linear[..., axis, :]  # direction e_axis pulled back into the shape's own frame
+        for sign in (1, -1):
+            direction = torch.atan2(sign * row[..., 1], sign * row[..., 0]) % (2 * torch.pi)
+            steps = reach.shape[1]
+            at = direction * (steps / (2 * torch.pi))
+            low = at.long() % steps
+            part = at - at.floor()
+            reached = reach.gather(1, low) * (1 - part) + reach.gather(1, (low + 1) % steps) * part
+            edges.append(sign * reached * row.norm(dim=-1) + maps[..., axis, 2])
+    right, left, bottom, top = edges
+    return torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)
