@@ -114,7 +114,7 @@ def degrade(
     if degradation == 'switch':
         degradation = 'rgb_dark' if progress < 0.5 else 'thermal_blank'
     if degradation == 'rgb_dark':
-        dark = rgb * 0.04 + rng.normal(0, 2, rgb.shape)  # read noise hides what is left
+        dark = rgb * 0.02 + rng.normal(0, 2, rgb.shape)  # read noise hides what is left
         rgb = np.clip(dark, 0, 255).astype(np.uint8)
     elif degradation == 'thermal_blank':
         noise = rng.normal(0, 0.01, thermal.shape)
