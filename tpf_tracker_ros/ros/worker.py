@@ -23,6 +23,8 @@ from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
 STAMP_TOLERANCE_NS = 100_000_000
 # Most pairs tracked between the one that a target names and the newest.
 CATCH_UP = 8
+# Rendering that does not fit between two pairs rests this many times as long as it took.
+REST = 3
 
 
 class Step:
@@ -36,12 +38,6 @@ class Step:
         self.result: TrackResult | None = None
         self.identity = ''
         self._convert = convert
-
-    @property
-    def arrival(self) -> float:
-        """When its later image came, time.perf_counter() seconds."""
-        frames = self.paired.rgb, self.paired.thermal
-        return max(frame.arrival for frame in frames if frame is not None)
 
     @cached_property
     def pair(self) -> FramePair:
@@ -61,10 +57,11 @@ class _Target:
 class Worker:
     """Runs a tracker over submitted pairs; see the module.
 
-    convert: Paired to FramePair. publish: called with each finished Step, first thing; render:
-    called after it, with time to spend. report: called with one line when something went wrong.
-    init_box: start on it in the first pair, and again after each backward jump of time.
-    history: pairs kept, so that a target may name a past one.
+    convert: Paired to FramePair. publish: called with each finished Step. render: called after
+    it where there is time: always when it fits before the next pair, else now and then.
+    report: called with one line when something went wrong. init_box: start on it in the first
+    pair, and again after each backward jump of time. history: pairs kept, so that a target may
+    name a past one.
     """
 
     def __init__(
@@ -91,6 +88,7 @@ class Worker:
         self._slot: Paired | None = None
         self._commands: deque[Callable[[], None]] = deque()
         self._history: deque[Paired] = deque(maxlen=history)
+        self._due = self._latest = 0.0  # next and latest arrival, time.perf_counter() seconds
         self._closing = False
 
         # From here on the thread's own.
@@ -99,6 +97,7 @@ class Worker:
         self._size: tuple[int, int] | None = None  # of the target's images
         self._done: int | None = None  # stamp of the latest finished pair of this epoch
         self._epoch = 0
+        self._render_took = self._rest_until = 0.0  # seconds
         self._wanted = self._initial_target()
         self._thread = threading.Thread(target=self._run, name='tracker', daemon=True)
         self._thread.start()
@@ -107,7 +106,9 @@ class Worker:
 
     def submit(self, paired: Paired) -> None:
         """Hand over the newest pair, of Frames."""
+        arrival = _arrival(paired)
         with self._changed:
+            self._due, self._latest = 2 * arrival - self._latest, arrival
             self.submitted += 1
             self.dropped += self._slot is not None
             if self._history and paired.epoch != self._history[-1].epoch:
@@ -213,7 +214,7 @@ class Worker:
     def _advance(self, paired: Paired) -> None:
         """Track this pair, or only pass it on when there is no target."""
         step = Step(paired, self._convert)
-        self.latencies.add('wait', time.perf_counter() - step.arrival)
+        self.latencies.add('wait', time.perf_counter() - _arrival(step.paired))
         if self._tracker.state is not TrackState.IDLE:
             with self.latencies.timed('convert'):
                 pair = step.pair
@@ -238,9 +239,13 @@ class Worker:
                 self.latencies.add(stage, milliseconds / 1e3)
         with self.latencies.timed('publish'):
             self._publish(step)
-        self.latencies.add('total', time.perf_counter() - step.arrival)
-        with self.latencies.timed('render'):
+        self.latencies.add('total', time.perf_counter() - _arrival(step.paired))
+        start = time.perf_counter()
+        if start + self._render_took < self._due or start >= self._rest_until:
             self._render(step)
+            end = time.perf_counter()
+            self._render_took, self._rest_until = end - start, end + REST * (end - start)
+            self.latencies.add('render', end - start)
 
     def _start(self, paired: Paired, wanted: _Target) -> None:
         """Give the tracker its target; the box of this pair is the one that was given."""
@@ -297,3 +302,8 @@ class Worker:
         if self._init_box is None:
             return None
         return _Target(self._init_box, None, self._new_identity())
+
+
+def _arrival(paired: Paired) -> float:
+    """When its later image came, time.perf_counter() seconds."""
+    return max(frame.arrival for frame in (paired.rgb, paired.thermal) if frame is not None)

@@ -1,0 +1,302 @@
+"""The worker: newest pair wins, commands in order, nothing that happens to a pair ends it."""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (pip install tpf_tracker_ros[ros])')
+
+from tpf_tracker_ros.core.boxes import check_box
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.pairing import Paired
+from tpf_tracker_ros.ros.conversion import Frame
+from tpf_tracker_ros.ros.worker import CATCH_UP, Worker
+from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
+
+BOX = np.array([10.0, 12, 20, 16])
+PERIOD = 33_000_000
+IMAGE = np.zeros((48, 64, 3), np.uint8)
+
+
+class Counter:
+    """A tracker that moves its box by one pixel a step and says what it is told to say."""
+
+    name, device = 'counter', 'cpu'
+
+    def __init__(self):
+        self.state = TrackState.IDLE
+        self.seen, self.settings = [], {}
+        self.say = TrackState.TRACKING
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def initialize(self, pair, box):
+        self.box = check_box(box, pair.size)
+        self.state = TrackState.TRACKING
+
+    def track(self, pair):
+        assert self.may_go_on.wait(5)
+        if pair.stamp == 13 * PERIOD:
+            raise RuntimeError('the device has hiccups')
+        self.seen.append(pair.stamp)
+        self.box = self.box + np.array([1, 0, 0, 0])
+        self.state = self.say
+        return TrackResult(self.box, 0.5, self.state, pair.modality, stages={'network': 1.0})
+
+    def configure(self, **settings):
+        self.settings.update(settings)
+
+    def stop(self):
+        self.state = TrackState.IDLE
+
+
+class Bench:
+    """A worker with a Counter; collects what comes out."""
+
+    def __init__(self, **options):
+        self.tracker, self.steps, self.rendered, self.reports = Counter(), [], [], []
+        options = {'render': self.rendered.append, **options}
+        self.worker = Worker(
+            self.tracker,
+            convert=self.convert,
+            publish=self.steps.append,
+            report=self.reports.append,
+            **options,
+        )
+
+    def convert(self, paired):
+        if paired.rgb.message is None:
+            raise TpfError('rgb image is broken')
+        return FramePair(paired.rgb.message, None, paired.stamp)
+
+    def submit(self, index, *, epoch=0, image=IMAGE):
+        frame = Frame(image, time.perf_counter())
+        self.worker.submit(Paired(frame, None, index * PERIOD, None, epoch))
+
+    def feed(self, *indices, **more):
+        """Submit slowly enough that none is dropped."""
+        for index in indices:
+            self.submit(index, **more)
+            self.settle()
+
+    def settle(self):
+        """Wait until all that was submitted is done: commands run in order."""
+        done = threading.Event()
+        self.worker._command(done.set)
+        assert done.wait(5)
+        done.clear()
+        self.worker._command(done.set)
+        assert done.wait(5)
+
+    def published(self):
+        """(index, x or None, identity) of each step."""
+        return [
+            (step.paired.stamp // PERIOD, step.result and step.result.box[0], step.identity)
+            for step in self.steps
+        ]
+
+
+@pytest.fixture
+def bench():
+    made = []
+
+    def make(**options):
+        made.append(Bench(**options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.tracker.may_go_on.set()
+        each.worker.close()
+
+
+def test_without_a_target_every_pair_passes_without_a_box(bench):
+    b = bench()
+    b.feed(1, 2, 3)
+    assert b.published() == [(1, None, ''), (2, None, ''), (3, None, '')]
+    assert b.tracker.seen == [] and b.worker.state is TrackState.IDLE
+
+
+def test_the_next_pair_starts_a_target_without_a_stamp(bench):
+    b = bench()
+    b.feed(1)
+    b.worker.start_target(BOX, None)
+    b.feed(2, 3, 4)
+    assert b.published()[1:] == [(2, 10, '1'), (3, 11, '1'), (4, 12, '1')]
+    assert b.steps[1].result.score == 1 and np.array_equal(b.steps[1].result.box, BOX)
+
+
+def test_init_box_starts_in_the_first_pair_and_after_each_jump_of_time(bench):
+    b = bench(init_box=BOX)
+    b.feed(5, 6)
+    b.feed(1, 2, epoch=1)
+    assert b.published() == [(5, 10, '1'), (6, 11, '1'), (1, 10, '2'), (2, 11, '2')]
+
+
+def test_a_jump_of_time_drops_the_target(bench):
+    b = bench()
+    b.worker.start_target(BOX, None)
+    b.feed(5, 6)
+    b.feed(1, 2, epoch=1)
+    assert b.published()[2:] == [(1, None, ''), (2, None, '')]
+
+
+def test_a_target_in_a_future_pair_waits_for_it(bench):
+    b = bench()
+    b.feed(1)
+    b.worker.start_target(BOX, 4 * PERIOD)
+    b.settle()
+    assert b.worker.waits_for == 4 * PERIOD
+    b.feed(2, 3, 4, 5)
+    assert b.published()[1:] == [(2, None, ''), (3, None, ''), (4, 10, '1'), (5, 11, '1')]
+
+
+def test_a_target_before_the_first_pair_and_through_a_jump_of_time(bench):
+    b = bench()
+    b.worker.start_target(BOX, 3 * PERIOD)
+    b.feed(1, 2, 3)
+    b.worker.start_target(BOX, 9 * PERIOD)
+    b.feed(1, 9, epoch=1)
+    assert b.published()[2:] == [(3, 10, '1'), (1, None, ''), (9, 10, '2')]
+
+
+def test_a_target_in_a_past_pair_starts_there_and_catches_up(bench):
+    b = bench()
+    b.feed(*range(1, 7))
+    b.worker.start_target(BOX, 3 * PERIOD)
+    b.settle()
+    assert b.published()[6:] == [(3, 10, '1'), (4, 11, '1'), (5, 12, '1'), (6, 13, '1')]
+    b.feed(7)
+    assert b.published()[-1] == (7, 14, '1')
+
+
+def test_catching_up_strides_over_a_long_past(bench):
+    b = bench(history=100)
+    b.feed(*range(20, 80))
+    b.worker.start_target(BOX, 21 * PERIOD)
+    b.settle()
+    caught = [index for index, *_ in b.published()[60:]]
+    assert len(caught) == 1 + CATCH_UP and caught[0] == 21 and caught[-1] == 79
+    assert all(a < c for a, c in itertools.pairwise(caught))
+
+
+def test_a_stamp_without_a_pair_takes_the_nearest_or_is_refused(bench):
+    b = bench(history=10)
+    b.feed(*range(1, 31))
+    b.worker.start_target(BOX, 29 * PERIOD - 9_000_000)
+    b.settle()
+    assert b.published()[30][0] == 29
+    b.worker.start_target(BOX, 2 * PERIOD)
+    b.settle()
+    assert 'raise target_history' in b.reports[0]
+    b.feed(31)
+    assert b.published()[-1][0] == 31 and b.published()[-1][2] == '1'  # the old one goes on
+
+
+def test_a_bad_box_is_reported_and_the_old_target_goes_on(bench):
+    b = bench(init_box=BOX)
+    b.feed(1)
+    b.worker.start_target(np.array([500.0, 0, 10, 10]), None)
+    b.feed(2, 3)
+    assert 'outside the 64x48 image' in b.reports[0]
+    assert [identity for *_, identity in b.published()] == ['1', '1']
+
+
+def test_the_newest_pair_wins_while_the_tracker_is_busy(bench):
+    b = bench(init_box=BOX)
+    b.feed(1)
+    b.tracker.may_go_on.clear()
+    b.submit(2)
+    time.sleep(0.05)  # the worker is in it
+    for index in (3, 4, 5):
+        b.submit(index)
+    b.tracker.may_go_on.set()
+    b.settle()
+    assert b.tracker.seen == [2 * PERIOD, 5 * PERIOD]
+    assert (b.worker.submitted, b.worker.dropped, b.worker.finished) == (5, 2, 3)
+
+
+def test_nothing_that_a_pair_does_ends_the_worker(bench):
+    b = bench(init_box=BOX)
+    b.feed(11, image=None)  # the target waits until an image can be read
+    b.feed(12, 13)
+    b.feed(14, image=None)
+    b.feed(15)
+    assert b.published() == [(12, 10, '1'), (15, 11, '1')]
+    assert b.reports == [
+        'rgb image is broken', 'RuntimeError: the device has hiccups', 'rgb image is broken'
+    ]  # fmt: skip
+
+
+def test_another_image_size_drops_the_target(bench):
+    b = bench(init_box=BOX)
+    b.feed(1, 2)
+    b.feed(3, 4, image=np.zeros((96, 128, 3), np.uint8))
+    assert 'changed from (64, 48) to (128, 96)' in b.reports[0]
+    assert b.published()[2:] == [(4, None, '')]
+
+
+def test_stop_and_reset(bench):
+    b = bench(init_box=BOX)
+    b.feed(1)
+    b.worker.stop_target()
+    b.feed(2)
+    b.worker.reset()
+    b.feed(3)
+    assert b.published() == [(1, 10, '1'), (2, None, ''), (3, 10, '2')]
+
+
+def test_a_detection_counts_only_while_the_target_is_lost(bench):
+    b = bench(init_box=BOX)
+    b.feed(1)
+    b.worker.detect(BOX + 5, None)
+    b.feed(2)
+    assert b.published()[-1] == (2, 11, '1')
+    b.tracker.say = TrackState.LOST
+    b.feed(3)
+    b.tracker.say = TrackState.TRACKING
+    b.worker.detect(BOX + 5, 3 * PERIOD)
+    b.settle()
+    assert b.published()[3:] == [(3, 15, '1')]  # the same target
+    assert b.worker.state is TrackState.TRACKING
+
+
+def test_settings_reach_the_tracker_between_two_pairs(bench):
+    b = bench()
+    b.worker.configure(lost_after=3)
+    b.settle()
+    assert b.tracker.settings == {'lost_after': 3}
+
+
+def test_slow_rendering_leaves_most_of_the_time_to_tracking(bench):
+    rendered = []
+
+    def render(step):
+        rendered.append(step)
+        time.sleep(0.05)
+
+    b = bench(init_box=BOX, render=render)
+    for index in range(60):  # 100 Hz for 0.6 s: rendering never fits between two pairs
+        b.submit(index)
+        time.sleep(0.01)
+    b.settle()
+    before = len(rendered)
+    assert 2 <= before <= 5 and b.worker.finished > 30
+    for index in range(100, 105):  # 5 Hz: it always fits
+        b.submit(index)
+        time.sleep(0.2)
+    assert len(rendered) >= before + 4
+
+
+def test_latencies_by_stage(bench):
+    b = bench(init_box=BOX)
+    b.feed(*range(1, 10))
+    summary = b.worker.latencies.summary()
+    assert set(summary) >= {'wait', 'convert', 'track', 'network', 'publish', 'total'}
+    assert summary['network'] == '1.00 / 1.00 / 1.00'
+    p50, p95, p99 = map(float, summary['total'].split(' / '))
+    assert 0 < p50 <= p95 <= p99 < 1000
