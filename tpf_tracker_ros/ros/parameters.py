@@ -260,7 +260,7 @@ def _literal(value: Value) -> str:
 
 def as_yaml() -> str:
     """The table as a parameter file: every name with its default, meaning and range."""
-    lines = ['tpf_tracker:', '  ros__parameters:']
+    lines = ['/**/tpf_tracker:', '  ros__parameters:']  # in any namespace
     group = ''
     for row in TABLE.values():
         prefix, _, name = row.name.rpartition('.')
