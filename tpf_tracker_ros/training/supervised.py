@@ -5,6 +5,7 @@ visible must find its place in the search image by the correlation of the stem's
 """
 
 import csv
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -119,19 +120,17 @@ class SupervisedTraining:
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, config.weight_decay), lr=config.learning_rate
         )
-        self.schedule = torch.optim.lr_scheduler.SequentialLR(
-            self.optimizer,
-            [
-                torch.optim.lr_scheduler.LinearLR(self.optimizer, 0.02, total_iters=config.warmup),
-                torch.optim.lr_scheduler.CosineAnnealingLR(
-                    self.optimizer, max(1, config.steps - config.warmup), eta_min=1e-5
-                ),
-            ],
-            milestones=[config.warmup],
-        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.world = World(config.world, self.generator)
         self.step = 0
+
+    def _rate(self, step: int) -> float:
+        """Share of the learning rate at a step: linear warm-up, then cosine decay to 1 %."""
+        if step < self.config.warmup:
+            return (step + 1) / self.config.warmup
+        done = (step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1, done))) / 2
 
     def run(self) -> None:
         """Train to the end, from the last saved state where there is one."""

@@ -163,7 +163,7 @@ def _soften(images: Tensor) -> Tensor:
 
 
 def paint_sprites(count: int, size: int, generator: Generator) -> Tensor:
-    """Objects (count, 5, size, size): r, g, b, temperature, alpha; every fifth is one plain blob."""
+    """Objects (count, 5, size, size): r, g, b, temperature, alpha; every fifth is plain."""
     plain = count // 5
     inner = torch.cat(
         [

@@ -7,7 +7,7 @@ where it must be found in the search view: one sample teaches hundreds of matche
 Units: the target's sqrt(w h) is 1 in the initial template's view.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ class WorldConfig:
     search_scale: float = 0.2  # deviation of the log side of the search view
     absent_share: float = 0.05  # search views that look far away from the target
     dynamic_jitter: float = 0.06  # deviation of the dynamic template's centre and log side
-    sensors: SensorConfig = SensorConfig()
+    sensors: SensorConfig = field(default_factory=SensorConfig)
 
 
 @dataclass(frozen=True)

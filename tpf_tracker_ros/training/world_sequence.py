@@ -14,6 +14,7 @@ import torch
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.training.textures import CHANNELS, cut_out, paint
 
+GROUND = 1024  # px, side of the painted ground; the camera pans over it
 COUNTS_LOW, COUNTS_SPAN = 7200, 500  # raw thermal counts: a scene of a few degrees
 
 # Share of the film: what happens to the cameras and the target in that time.
@@ -41,10 +42,9 @@ class WorldSequence:
         self.name = f'world-{seed}'
         self._seed, self._frames, self._size, self._fps = seed, frames, size, fps
         generator = torch.Generator().manual_seed(seed)
-        self._ground = (
-            paint(1, 1024, leaves=60, largest=0.35, generator=generator, grains=6)[0]
-            .permute(1, 2, 0)
-            .numpy()
+        ground = paint(1, 512, leaves=50, largest=0.35, generator=generator, grains=6)[0]
+        self._ground = cv2.resize(
+            ground.permute(1, 2, 0).numpy(), (GROUND, GROUND), interpolation=cv2.INTER_CUBIC
         )
         dress = paint(objects, 96, leaves=6, largest=0.9, generator=generator)
         shapes = cut_out(objects, 96, generator)
@@ -116,29 +116,36 @@ class WorldSequence:
         canvas = cv2.warpAffine(
             self._ground, shift, (width, height), borderMode=cv2.BORDER_REFLECT
         )
-        order = [*range(1, len(self._sprites) - 1), 0, len(self._sprites) - 1]
-        share = frame / self._frames
-        for index in order:
-            layers = cv2.warpAffine(
-                self._sprites[index, ..., :CHANNELS],
-                self._to_image(index, frame),
-                (width, height),
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            alpha = cv2.warpAffine(
-                self._sprites[index, ..., CHANNELS], self._to_image(index, frame), (width, height)
-            )[..., None].repeat(CHANNELS, -1)
-            if index == 0 and CROSSOVER[0] <= share < CROSSOVER[1]:
-                alpha[..., 3] *= 0.1
-            canvas += alpha * (layers - canvas)
+        last = len(self._sprites) - 1
+        for index in (*range(1, last), 0, last):
+            faint = index == 0 and CROSSOVER[0] <= frame / self._frames < CROSSOVER[1]
+            self._paste(canvas, index, frame, np.array([1, 1, 1, 0.1 if faint else 1], np.float32))
         return canvas
+
+    def _paste(self, canvas: np.ndarray, index: int, frame: int, shows: np.ndarray) -> None:
+        """Lay one object over the canvas, within the square that can hold it."""
+        reach = math.ceil(math.hypot(*self._halves[index, frame])) + 1
+        x, y = np.round(self._centres[index, frame]).astype(int) - reach
+        left, top = max(x, 0), max(y, 0)
+        area = canvas[top : max(y + 2 * reach, 0), left : max(x + 2 * reach, 0)]
+        if area.size == 0:
+            return
+        to_area = self._to_image(index, frame)
+        to_area[:, 2] -= left, top
+        size, sprite = area.shape[1::-1], self._sprites[index]
+        dress = cv2.warpAffine(
+            sprite[..., :CHANNELS], to_area, size, borderMode=cv2.BORDER_REPLICATE
+        )
+        alpha = cv2.warpAffine(np.ascontiguousarray(sprite[..., CHANNELS]), to_area, size)
+        area += alpha[..., None] * shows * (dress - area)
 
     def _film(
         self, scene: np.ndarray, share: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """What the two cameras record of a clean scene at this share of the film."""
         light = 0.06 if DARK[0] <= share < DARK[1] else 1.0
-        rgb = scene[..., :3] * light + rng.normal(0, 0.012, scene[..., :3].shape)
+        noise = rng.standard_normal((*scene.shape[:2], CHANNELS), dtype=np.float32)
+        rgb = scene[..., :3] * light + 0.012 * noise[..., :3]
         soft = cv2.GaussianBlur(scene[..., 3], (0, 0), 1.0)
-        counts = COUNTS_LOW + COUNTS_SPAN * soft + rng.normal(0, 4, soft.shape)
-        return (rgb.clip(0, 1) * 255).astype(np.uint8), counts.clip(0, 65535).astype(np.uint16)
+        counts = COUNTS_LOW + COUNTS_SPAN * soft + 4 * noise[..., 3]
+        return (rgb.clip(0, 1) * 255).astype(np.uint8), counts.astype(np.uint16)
