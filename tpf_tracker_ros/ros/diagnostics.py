@@ -158,8 +158,11 @@ class Health:
         self._before[status.name] = now
         if now == before or (status.level == OK and before[0] == OK):
             return
-        log = self._logger.info if status.level == OK else self._logger.warning
-        log(f'{status.name.removeprefix("tpf_tracker: ")}: {status.message}')
+        text = f'{status.name.removeprefix("tpf_tracker: ")}: {status.message}'
+        if status.level == OK:  # rclpy refuses two severities from one line
+            self._logger.info(text)
+        else:
+            self._logger.warning(text)
 
 
 def _reason(node: Any, topic: str) -> str:
