@@ -78,6 +78,72 @@ def track(
     click.echo(f'{report["frames"]} frames, {report["fps"]} frames/s ({states}): {out}')
 
 
+@tpf.command(epilog=_examples('tpf demo', 'tpf demo --seed 7 --out demo_out'))
+@click.option(
+    '--out', default='demo_out', show_default=True, type=click.Path(path_type=Path),
+    help='Folder of results.',
+)  # fmt: skip
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Of the film.')
+def demo(out: Path, seed: int) -> None:
+    """Track a target of a synthetic film live over ROS 2, and report how well it went.
+
+    Starts the node as its own process, replays the film to it in real time, records what it
+    publishes; writes tracks.mcap, overlay.mp4, report.png and metrics.json.
+    """
+    from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
+
+    ensure_vision_msgs()  # also says what to do when there is no ROS 2 at all
+    from tpf_tracker_ros.ros.demo import make_bag, replay_with_report
+    from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+    film = make_bag(WorldSequence(seed), out / f'world-{seed}.mcap')
+    click.echo(replay_with_report(film, None, out))
+
+
+@tpf.command(epilog=_examples('tpf replay flight.mcap --init 310,200,24,18 --out result'))
+@click.argument('bag', type=click.Path(path_type=Path))
+@click.option('--init', help='X,Y,W,H px of the target in the first pair. [the ground truth]')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--rgb-topic', help="Topic in the bag; '' leaves it out. [found by name]")
+@click.option('--thermal-topic', help="Topic in the bag; '' leaves it out. [found by name]")
+@click.option(
+    '--rate', default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
+    help='Times as fast as recorded.',
+)  # fmt: skip
+def replay(
+    bag: Path,
+    init: str | None,
+    out: Path,
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    rate: float,
+) -> None:
+    """Send a bag through the live node over ROS 2; needs no `ros2 bag`.
+
+    Writes tracks.mcap, overlay.mp4, report.png and metrics.json.
+    """
+    from tpf_tracker_ros.core.boxes import parse_box
+    from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
+
+    ensure_vision_msgs()
+    from tpf_tracker_ros.ros.demo import replay_with_report
+
+    box = None if init is None else parse_box(init)
+    parameters = {'model': model, 'device': device, 'checkpoint': checkpoint or ''}
+    click.echo(
+        replay_with_report(
+            bag, box, out,
+            rgb_topic=rgb_topic, thermal_topic=thermal_topic, rate=rate, parameters=parameters,
+        )
+    )  # fmt: skip
+
+
 @tpf.command()
 def models() -> None:
     """List what can be loaded: parameters, and where the weights come from."""

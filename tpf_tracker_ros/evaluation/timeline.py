@@ -39,7 +39,7 @@ def draw_timeline(
     if iou is not None:
         axes[0].plot(seconds, iou, color=LINE, lw=1.2)
         axes[0].set(ylabel='IoU with ground truth', ylim=(0, 1))
-    axes[-2].plot(seconds, score, color=LINE, lw=1.2)
+    axes[-2].plot(seconds, score, '.-', color=LINE, lw=1.2, ms=3)
     axes[-2].set(ylabel='score', ylim=(0, 1))
     for name, colour in BANDS.items():
         inside = np.asarray(state) == name

@@ -69,6 +69,7 @@ class Player:
     ) -> None:
         reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(depth=DEPTH, reliability=reliability)
+        self.topics = tuple(topics)
         self._reliable = reliable
         self._publishers = {
             name: node.create_publisher(message, name, qos) for name, message in topics.items()
