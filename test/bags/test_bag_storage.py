@@ -42,12 +42,15 @@ def folder(tmp_path):
     return write
 
 
-@pytest.mark.parametrize('plugin', ['mcap', 'sqlite3'])
-@pytest.mark.parametrize('compression', ['none', 'message', 'file', 'storage'])
+FORMS = [
+    *(('mcap', compression) for compression in ('none', 'message', 'file', 'storage')),
+    *(('sqlite3', compression) for compression in ('none', 'message', 'file')),
+]
+
+
+@pytest.mark.parametrize(('plugin', 'compression'), FORMS)
 @pytest.mark.parametrize('metadata', [True, False])
 def test_every_form(folder, plugin, compression, metadata, caplog):
-    if plugin == 'sqlite3' and compression == 'storage':
-        pytest.skip('a form of mcap alone')
     path = folder(plugin, compression)
     if not metadata:
         (path / 'metadata.yaml').unlink()
@@ -85,10 +88,21 @@ def test_cut_recording_is_read_up_to_the_cut(folder, plugin, compression, caplog
     assert bag.topics['/text'].count == len(found)
 
 
+@pytest.mark.parametrize('compression', ['none', 'storage'])
+def test_cut_within_the_first_chunk(folder, compression):
+    (file,) = folder('mcap', compression, numbers=range(400)).glob('*.mcap')
+    with file.open('r+b') as opened:
+        opened.truncate(file.stat().st_size // 2)
+    bag = Bag(file)
+    found = indices(bag)
+    assert found == list(range(len(found))) and 100 < len(found) < 210
+    assert bag.topics['/text'].count == len(found)
+
+
 def test_indexless_mcap(folder, caplog):
     (file,) = folder('mcap').glob('*.mcap')
-    end = end_of_data(file)
     with file.open('r+b') as opened:
+        end = end_of_data(opened)
         opened.truncate(end)
         opened.seek(end)
         opened.write(ENDING)
@@ -167,3 +181,21 @@ def test_foreign_bags(shared_data, name, caplog):
     assert len(messages) == FOREIGN[name] == sum(topic.count for topic in bag.topics.values())
     assert [m.time for m in messages] == sorted(m.time for m in messages)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(('plugin', 'compression'), [FORMS[0], FORMS[3], FORMS[4]])
+def test_wherever_the_cut_goes(folder, plugin, compression):
+    """Never another exception than TpfError, never a wrong message, more data never less."""
+    path = folder(plugin, compression, numbers=range(600))
+    (file,) = (file for file in path.iterdir() if file.name != 'metadata.yaml')
+    data, before = file.read_bytes(), 0
+    for size in range(0, len(data), len(data) // 60):
+        file.write_bytes(data[:size])
+        try:
+            found = indices(Bag(file))
+        except TpfError:
+            found = []
+        assert found == list(range(len(found)))
+        assert len(found) >= before
+        before = len(found)
+    assert before > 500

@@ -6,11 +6,18 @@ again (https://mcap.dev/spec).
 
 import os
 import struct
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
+
+import lz4.frame
+
+from tpf_tracker_ros.bags.zstd import zstd
 
 MAGIC = b'\x89MCAP0\r\n'
 # An empty DataEnd, a Footer that promises no summary, the magic: a complete file without index.
 ENDING = struct.pack('<BQI', 0x0F, 4, 0) + struct.pack('<BQQQI', 0x02, 20, 0, 0, 0) + MAGIC
+CHUNK_OPCODE = 0x06
 SUMMARY_OPCODES = {0x02, 0x0F}  # Footer, DataEnd: no messages after these
 
 
@@ -22,18 +29,33 @@ def ends_whole(path: Path) -> bool:
         return size > 2 * len(MAGIC) and file.read() == MAGIC
 
 
-def end_of_data(path: Path, *, before: int | None = None) -> int:
-    """Offset behind the last whole record of data that ends before this offset (None: any)."""
-    with path.open('rb') as file:
-        limit = file.seek(0, os.SEEK_END) if before is None else before - 1
-        end = file.seek(len(MAGIC))
-        while len(head := file.read(9)) == 9:
-            opcode, length = struct.unpack('<BQ', head)
-            # A file that was not flushed before a power cut ends in zeros.
-            if opcode == 0 or opcode in SUMMARY_OPCODES or end + 9 + length > limit:
-                break
-            end = file.seek(end + 9 + length)
+def end_of_data(file: BinaryIO, start: int = len(MAGIC), *, before: int | None = None) -> int:
+    """Offset behind the last whole record from start on that ends before this (None: any)."""
+    limit = file.seek(0, os.SEEK_END) if before is None else before - 1
+    end = file.seek(start)
+    while len(head := file.read(9)) == 9:
+        opcode, length = struct.unpack('<BQ', head)
+        # A file that was not flushed before a power cut ends in zeros.
+        if opcode == 0 or opcode in SUMMARY_OPCODES or end + 9 + length > limit:
+            break
+        end = file.seek(end + 9 + length)
     return end
+
+
+def records_in_cut_chunk(file: BinaryIO, start: int) -> bytes:
+    """What a cut chunk at this offset still holds: its records; empty if there is no chunk."""
+    file.seek(start)
+    head, tail = file.read(9 + 28), BytesIO(file.read())
+    if len(head) < 9 + 28 or head[0] != CHUNK_OPCODE:
+        return b''
+    compression = tail.read(*struct.unpack('<I', tail.read(4)))
+    tail.read(8)  # compressed size
+    unpack = {
+        b'': bytes,
+        b'zstd': lambda data: zstd.ZstdDecompressor().decompress(data),
+        b'lz4': lambda data: lz4.frame.LZ4FrameDecompressor().decompress(data),
+    }
+    return unpack[compression](tail.read())
 
 
 def close_at_cut(path: Path) -> None:
@@ -41,8 +63,8 @@ def close_at_cut(path: Path) -> None:
 
     What is cut off makes room for the ending: this works on a full disk.
     """
-    end = end_of_data(path, before=path.stat().st_size - len(ENDING))
     with path.open('r+b') as file:
+        end = end_of_data(file, before=path.stat().st_size - len(ENDING))
         file.truncate(end)
         file.seek(end)
         file.write(ENDING)

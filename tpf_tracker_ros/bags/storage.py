@@ -9,11 +9,11 @@ import logging
 import re
 import shutil
 import struct
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,14 +30,15 @@ from rosbags.rosbag2.errors import ReaderError
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
-from tpf_tracker_ros.bags.mcap_records import MAGIC, end_of_data, ends_whole
+from tpf_tracker_ros.bags.mcap_records import (
+    MAGIC,
+    end_of_data,
+    ends_whole,
+    records_in_cut_chunk,
+)
 from tpf_tracker_ros.bags.typestore import typestore, typestore_ros1
+from tpf_tracker_ros.bags.zstd import zstd
 from tpf_tracker_ros.core.errors import TpfError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 KINDS = ('.mcap', '.db3', '.bag')
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
@@ -185,6 +186,7 @@ class _Mcap(McapReader):
     """rosbags' reader, and a walk over the records where there is no usable index."""
 
     cut = ''
+    _rest: McapReader | None = None  # the records in the chunk through which the cut goes
 
     def open(self) -> None:
         try:
@@ -197,15 +199,28 @@ class _Mcap(McapReader):
             self.cut = f'has no usable index; it is read record by record: {_reason(error)}'
             if not ends_whole(self.path):
                 self.cut = 'is cut or was never closed; it is read up to the cut'
-        self.data_start, self.data_end = len(MAGIC), end_of_data(self.path)
         self.bio = self.path.open('rb')
+        self._scan(len(MAGIC))
+        with suppress(Exception):  # damaged, not cut: nothing to save there
+            rest = _Mcap(self.path)
+            rest.bio = BytesIO(records_in_cut_chunk(self.bio, self.data_end))
+            rest._scan(0)
+            self._rest = rest
+        parts = [self] if self._rest is None else [self, self._rest]
+        counts = Counter()
+        for part in parts:
+            counts.update(part.statistics.channel_message_counts)
+        known = {connection.id: connection for part in parts for connection in part.connections}
+        self.connections = [known[key]._replace(msgcount=counts[key]) for key in known]
+
+    def _scan(self, start: int) -> None:
+        """Learn topics and counts from the records themselves, up to the last good one."""
+        self.data_start, self.data_end = start, end_of_data(self.bio, start)
         try:
             self.meta_scan()
         except Exception:  # a chunk of the right length with other contents: end before it
-            self.data_end = end_of_data(self.path, before=self.bio.tell())
+            self.data_end = end_of_data(self.bio, start, before=self.bio.tell())
             self.meta_scan()
-        counts = self.statistics.channel_message_counts
-        self.connections = [x._replace(msgcount=counts.get(x.id, 0)) for x in self.connections]
 
     def messages(
         self,
@@ -213,9 +228,13 @@ class _Mcap(McapReader):
         start: int | None = None,
         stop: int | None = None,
     ) -> Iterator[tuple[Connection, int, bytes]]:
+        if self.chunks:
+            yield from super().messages(connections, start, stop)
+            return
         # Without an index rosbags insists on sorted times; the order of arrival is as good.
-        read = super().messages if self.chunks else self.messages_scan
-        return read(connections, start, stop)
+        yield from self.messages_scan(connections, start, stop)
+        if self._rest:
+            yield from self._rest.messages_scan(connections, start, stop)
 
 
 class _Sqlite(Sqlite3Reader):
