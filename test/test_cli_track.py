@@ -111,6 +111,12 @@ def test_folder_of_images(tpf, files, camera):
     assert (code, err) == (0, '') and '3 frames' in out
 
 
+def test_other_size_with_a_homography(tpf, files):
+    scale = '2,0,0,0,1.5,0,0,0,1'
+    code, out, err = track(tpf, files, files / 'sizes.mcap', '--homography', scale)
+    assert (code, err) == (0, '') and '6 frames' in out
+
+
 BAD = {
     'missing bag': (['absent.mcap'], 'absent.mcap does not exist'),
     'broken bag': (['{}/broken.mcap'], 'broken.mcap cannot be read as a bag: File magic'),
@@ -129,6 +135,8 @@ BAD = {
     ),
     'unsupported encoding': (['{}/bayer.mcap'], "/rgb at .* encoding 'bayer_rggb8'"),
     'sizes without registration': (['{}/sizes.mcap'], 'thermal image is 64x64 but rgb is 128x96'),
+    'bad homography': (['{}/sizes.mcap', '--homography', '1,0,0'], 'has 3 values; it must be 9'),
+    'no numbers': (['{}/sizes.mcap', '--homography', 'eye'], "'eye' is not nine numbers"),
     'corrupt checkpoint': (['{}/both.mcap', '--checkpoint', '{}/cut.safetensors'], 'cut.safeten'),
     'missing checkpoint': (['{}/both.mcap', '--checkpoint', 'no.safetensors'], 'no.safetensors'),
     'unknown model': (['{}/both.mcap', '--model', 'yolo'], "unknown model 'yolo'; choose one of"),

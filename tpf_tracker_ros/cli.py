@@ -14,6 +14,9 @@ from tpf_tracker_ros import __version__
 from tpf_tracker_ros.core.errors import TpfError
 
 
+_DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
+
+
 def _examples(*lines: str) -> str:
     """An epilog that click leaves as it is."""
     return '\b\nExample:\n' + '\n'.join(f'  {line}' for line in lines)
@@ -41,6 +44,8 @@ def tpf() -> None:
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
 @click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option('--slop-ms', type=click.FloatRange(0), help='Most ms between paired images. [15]')
+@click.option('--homography', help='Nine numbers with commas, thermal px to rgb px. [registered]')
 @click.option('--frames', type=click.IntRange(1), help='Stop after so many frames.')
 @click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
 @click.option('--fused', type=click.Path(path_type=Path), help='Write the fused images here.')
@@ -55,6 +60,8 @@ def track(
     device: str,
     rgb_topic: str | None,
     thermal_topic: str | None,
+    slop_ms: float | None,
+    homography: str | None,
     frames: int | None,
     video: Path | None,
     fused: Path | None,
@@ -70,7 +77,13 @@ def track(
 
     box = None if init is None else parse_box(init)
     sequence = open_source(
-        source, rgb=rgb, thermal=thermal, rgb_topic=rgb_topic, thermal_topic=thermal_topic
+        source,
+        rgb=rgb,
+        thermal=thermal,
+        rgb_topic=rgb_topic,
+        thermal_topic=thermal_topic,
+        slop_ms=slop_ms,
+        homography=homography,
     )
     tracker = load_tracker(model, device=device, checkpoint=checkpoint)
     report = track_to_files(tracker, sequence, box, out, frames=frames, video=video, fused=fused)
@@ -135,7 +148,7 @@ def replay(
     from tpf_tracker_ros.ros.demo import replay_with_report
 
     box = None if init is None else parse_box(init)
-    parameters = {'model': model, 'device': device, 'checkpoint': checkpoint or ''}
+    parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
     click.echo(
         replay_with_report(
             bag, box, out,
@@ -156,6 +169,88 @@ def models() -> None:
             size = sum(parameter.numel() for parameter in create_model(name).parameters())
         weights = packaged_weights(name) or 'not packaged: tpf import-weights, then --checkpoint'
         click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {line}\n{"":10} weights: {weights}')
+
+
+@tpf.command(
+    epilog=_examples(
+        'tpf run --dataset lasher --root LasHeR --model tpf_tiny --out results/tpf_tiny'
+    )
+)
+@click.option('--dataset', required=True, help=_DATASETS)
+@click.option('--root', required=True, type=click.Path(path_type=Path), help='Of its sequences.')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all]')
+@click.option('--processes', default=1, show_default=True, type=click.IntRange(1))
+def run(
+    dataset: str,
+    root: Path,
+    out: Path,
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    sequences: Path | None,
+    processes: int,
+) -> None:
+    """Track all sequences of a dataset; goes on where it stopped.
+
+    Writes SEQUENCE.txt (x,y,w,h a frame) and SEQUENCE_time.txt (seconds a frame).
+    """
+    from functools import partial
+
+    from tpf_tracker_ros.tracking.benchmark import run_dataset
+    from tpf_tracker_ros.tracking.load import load_tracker
+
+    make_tracker = partial(load_tracker, model, device=device, checkpoint=checkpoint)
+    click.echo(
+        run_dataset(make_tracker, dataset, root, out, sequences=sequences, processes=processes)
+    )
+
+
+@tpf.command(
+    'eval',
+    epilog=_examples(
+        'tpf eval results --dataset lasher --gt LasHeR --out report',
+        'tpf eval boxes.txt --gt gt.txt',
+    ),
+)
+@click.argument('results', nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option('--dataset', help=f'{_DATASETS} Needed unless RESULTS is a file.')
+@click.option('--gt', required=True, type=click.Path(path_type=Path), help='Folder, or a file.')
+@click.option('--tracker', help='Only this one; or the name of the one in RESULTS.')
+@click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all of --gt]')
+@click.option('--partial', is_flag=True, help='Leave out what is missing.')
+@click.option('--out', type=click.Path(path_type=Path), help='Write a report into this folder.')
+def evaluate(
+    results: tuple[Path, ...],
+    dataset: str | None,
+    gt: Path,
+    tracker: str | None,
+    sequences: Path | None,
+    partial: bool,
+    out: Path | None,
+) -> None:
+    """Score results by a benchmark's own rules, in percent.
+
+    RESULTS: folders of a tracker's result files, folders of such folders, or one file.
+    """
+    from tpf_tracker_ros.evaluation.evaluate import evaluate_file, evaluate_folders, summary_table
+    from tpf_tracker_ros.evaluation.report import write_report
+
+    if len(results) == 1 and results[0].is_file():
+        click.echo(summary_table([evaluate_file(results[0], gt, dataset)]))
+        return
+    evaluation = evaluate_folders(
+        results, dataset, gt, tracker=tracker, sequences=sequences, partial=partial
+    )
+    for gap in evaluation.gaps:
+        click.echo(f'left out: {gap}', err=True)
+    click.echo(summary_table(evaluation.scores))
+    if out is not None:
+        write_report(evaluation, out, images=gt)
+        click.echo(f'report: {out / "report.html"}')
 
 
 @tpf.group()

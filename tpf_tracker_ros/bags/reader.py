@@ -13,6 +13,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
 from tpf_tracker_ros.core.pairing import FramePairer, Paired
+from tpf_tracker_ros.core.registration import Register
 
 IMAGE_KINDS = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 BOXES_KIND = 'vision_msgs/msg/Detection2DArray'
@@ -37,6 +38,7 @@ class BagSequence:
 
     rgb_topic, thermal_topic: found by type, name and encoding where None; '' leaves that camera
     out. A bag with one camera gives pairs of one image, and a warning says so.
+    register: brings thermal images onto the RGB grid; None where they lie on it already.
     pairing: settings of FramePairer (slop_ns, rgb_offset_ns, …).
 
     The bag is read once to pair its stamps and again by each iteration, one pair at a time.
@@ -50,12 +52,15 @@ class BagSequence:
         path: Path | str,
         rgb_topic: str | None = None,
         thermal_topic: str | None = None,
+        *,
+        register: Register | None = None,
         **pairing: int,
     ) -> None:
         self.bag = Bag(path)
         self.name = self.bag.path.name.split('.')[0]
         self.topics = find_topics(self.bag, {'rgb': rgb_topic, 'thermal': thermal_topic})
         self._pairing = pairing
+        self._register = register
         self.pairer = FramePairer(mode='+'.join(self.topics), **pairing)
         pairs = [(pair.stamp, pair.skew) for pair in self._paired(self.pairer)]
         self.stamps = [stamp for stamp, _ in pairs]
@@ -73,10 +78,14 @@ class BagSequence:
         return len(self.stamps)
 
     def __iter__(self) -> Iterator[FramePair]:
+        size = None
         for pair in self._paired(FramePairer(mode='+'.join(self.topics), **self._pairing)):
-            yield FramePair(
-                self._image('rgb', pair.rgb), self._image('thermal', pair.thermal), pair.stamp
-            )
+            rgb, thermal = self._image('rgb', pair.rgb), self._image('thermal', pair.thermal)
+            if rgb is not None:
+                size = rgb.shape[1::-1]
+            if thermal is not None and size and self._register:
+                thermal = self._register(thermal, size)
+            yield FramePair(rgb, thermal, pair.stamp)
 
     def _paired(self, pairer: FramePairer) -> Iterator[Paired]:
         cameras = {topic: camera for camera, topic in self.topics.items()}

@@ -4,7 +4,9 @@ Whatever is known (a homography, a calibration and a plane, a pair of CameraInfo
 dense map from RGB pixels to thermal pixels, and one remap per frame.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -133,6 +135,19 @@ def by_homography(
     front = points[:, 2:] > 1e-12
     thermal = np.where(front, points[:, :2] / np.where(front, points[:, 2:], 1), np.nan)
     return Registration(_as_map(thermal, rgb_size), thermal_size)
+
+
+Register = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+
+
+def register_by(homography: np.ndarray | list[float]) -> Register:
+    """A function (thermal image, RGB (width, height)) -> image on the RGB grid.
+
+    The map is made once for each pair of sizes. Raises TpfError on a bad homography.
+    """
+    matrix = check_homography(homography)
+    make = lru_cache(maxsize=4)(lambda *sizes: by_homography(matrix, *sizes))
+    return lambda thermal, rgb_size: make(thermal.shape[1::-1], rgb_size).apply(thermal)
 
 
 def by_calibration(

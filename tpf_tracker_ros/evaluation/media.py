@@ -13,6 +13,7 @@ import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
+from tpf_tracker_ros.core.registration import Register
 
 IMAGE_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.pgm', '.ppm'}
 VIDEO_SUFFIXES = {'.mp4', '.avi', '.mkv', '.mov', '.m4v', '.webm', '.mpg', '.mpeg'}
@@ -38,6 +39,7 @@ class MediaSequence:
 
     rgb, thermal: a folder of images or a video each; None where that camera is left out.
     ground_truth: float64 (N, 4) x, y, w, h px, or None. fps: for the stamps of image folders.
+    register: brings thermal images onto the RGB grid; None where they lie on it already.
     Raises TpfError on missing paths and on videos of different frame rate; on iteration, on an
     image that cannot be decoded, by its name. The longer camera is cut, with a warning.
     """
@@ -50,6 +52,7 @@ class MediaSequence:
         name: str | None = None,
         ground_truth: np.ndarray | None = None,
         fps: float = 30.0,
+        register: Register | None = None,
     ) -> None:
         given = {'rgb': rgb, 'thermal': thermal}
         paths = {camera: Path(path) for camera, path in given.items() if path is not None}
@@ -58,6 +61,7 @@ class MediaSequence:
         self._cameras = {camera: open_frames(path, camera) for camera, path in paths.items()}
         self.name = name or next(iter(paths.values())).stem
         self.ground_truth = ground_truth
+        self._register = register
         rates = {frames.fps for frames in self._cameras.values() if frames.fps}
         if len(rates) > 1 and max(rates) > 1.01 * min(rates):
             raise TpfError(
@@ -82,8 +86,10 @@ class MediaSequence:
     def __iter__(self) -> Iterator[FramePair]:
         for index, images in enumerate(zip(*self._cameras.values())):
             pair = dict(zip(self._cameras, images))
-            stamp = round(index * 1e9 / self.fps)
-            yield FramePair(pair.get('rgb'), pair.get('thermal'), stamp)
+            rgb, thermal = pair.get('rgb'), pair.get('thermal')
+            if self._register and rgb is not None and thermal is not None:
+                thermal = self._register(thermal, rgb.shape[1::-1])
+            yield FramePair(rgb, thermal, stamp=round(index * 1e9 / self.fps))
 
 
 class ImageFolder:
