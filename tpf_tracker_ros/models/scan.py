@@ -2,13 +2,16 @@
 
     h_t = exp(delta_t a) h_{t-1} + delta_t b_t u_t        y_t = <c_t, h_t> + d u_t
 
-The paper's kernel runs on CUDA alone and steps through time. The form here cuts the sequence into
-K chunks of T steps: all chunks are stepped at once, first for their end states, then, after the
-carry has run over the chunks, for their outputs. Every exponent is a sum of delta * a <= 0, so
-nothing overflows however long the chunk or strong the decay.
+The paper's kernel runs on CUDA alone. The form here cuts the sequence into K chunks of T tokens
+and steps through all chunks at once, twice: from zero for the end state of each chunk, then, when
+log2(K) doublings have carried the states from chunk to chunk, from the true states for the
+outputs. Nothing of the size L * N * D is stored: on a CPU recomputing a step from the caches is
+cheaper than fetching it from memory. Every exponent is a sum of delta * a <= 0, so nothing
+overflows, however long the chunk or strong the decay.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,7 +25,8 @@ except ImportError:
     _mamba_scan = None
 
 BACKENDS = ('auto', 'mamba_ssm', 'chunked')
-CACHE_ELEMENTS = 2 << 20  # states per block on a CPU: what one core's caches still hold
+CPU_LANES = 1 << 17  # numbers one step works on: half a megabyte of float32 stays in the L2 cache
+CUDA_STEPS = 32  # few and wide steps: a GPU pays for each kernel that it starts
 
 
 def selective_scan(
@@ -39,7 +43,7 @@ def selective_scan(
     """Scan along L, from the first token on, or from the last (reverse); gives y (B, L, D).
 
     u, delta: (B, L, D), delta positive (softplus already applied). a: (D, N), negative.
-    b, c: (B, L, N). d: (D,) or None. The state is kept in float32; y has the dtype of u.
+    b, c: (B, L, N). d: (D,) or None. The state is at least float32; y has the dtype of u.
     backend: 'chunked', 'mamba_ssm' (its CUDA kernel), or 'auto', the kernel where it can run.
     Raises TpfError on an unknown backend or one that is not installed.
     """
@@ -48,64 +52,144 @@ def selective_scan(
     if backend == 'mamba_ssm' and _mamba_scan is None:
         raise TpfError("scan backend 'mamba_ssm' is not installed; install it or use 'chunked'")
     if reverse:
-        flipped = (v.flip(1) for v in (u, delta, b, c))
-        u, delta, b, c = flipped
+        u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
     if backend == 'mamba_ssm' or (backend == 'auto' and _mamba_scan is not None and u.is_cuda):
         y = _mamba_scan(*(v.mT.contiguous() for v in (u, delta)), a, b.mT, c.mT, D=d).mT
     else:
-        y = _chunked(u.float(), delta.float(), a.float(), b.float(), c.float()).to(u.dtype)
-        y = y if d is None else y + u * d.to(u.dtype)
+        dtype = torch.promote_types(u.dtype, torch.float32)
+        wide, delta, a, b, c = (v.to(dtype) for v in (u, delta, a, b, c))
+        inputs = wide * delta, delta, a, b, c
+        if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
+            y = _ChunkedScan.apply(*inputs)
+        else:
+            y = _scan(*inputs)[0]
+        y = (y if d is None else y + wide * d).to(u.dtype)
     return y.flip(1) if reverse else y
 
 
-def _chunked(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    batch, length, dim = u.shape
-    state = u.new_zeros(batch, a.shape[1], dim)
-    block = length
-    if not u.is_cuda:
-        block = min(length, max(64, CACHE_ELEMENTS // state.numel()))
-    outputs = []
-    for start in range(0, length, block):
-        part = (v[:, start : start + block] for v in (delta * u, delta, b, c))
-        y, state = _scan_block(*part, a.mT.contiguous(), state)
-        outputs.append(y)
-    return torch.cat(outputs, 1)
+class _ChunkedScan(torch.autograd.Function):
+    """_scan with a backward pass that recomputes the states from those at the chunks' starts."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        y, starts = _scan(x, delta, a, b, c)
+        ctx.save_for_backward(x, delta, a, b, c, starts)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+        return _scan_backward(grad, *ctx.saved_tensors)
 
 
-def _scan_block(
-    x: Tensor, delta: Tensor, b: Tensor, c: Tensor, a: Tensor, state: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(y, last state) of one block; x = delta * u, a (N, D), state (B, N, D)."""
-    batch, length, dim = x.shape
-    steps = 1 << max(0, round(math.log2(math.sqrt(length / 3))))
-    chunks = -(-length // steps)
+def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs (B, L, D) and the states before each chunk (B, K, N, D); x = delta * u."""
+    length, steps = x.shape[1], _steps_per_chunk(x, b)
+    a = a.mT.contiguous()  # (N, D): D is innermost everywhere, for long vectors
+    x_, delta_, c_ = (_by_step(v, steps).unsqueeze(3) for v in (x, delta, c))
+    b_ = _by_step(b, steps).unsqueeze(4)
 
-    def by_step(v: Tensor) -> Tensor:  # (B, K T, ...) -> (T, B, K, ...), steps outermost
-        v = F.pad(v, (0, 0, 0, chunks * steps - length))  # delta = 0: the state stays as it is
-        return v.view(batch, chunks, steps, -1).permute(2, 0, 1, 3).contiguous()
+    # Part 1: the state at the end of each chunk, (B, K, N, D), if it started from zero.
+    state = x_[0] * b_[0]
+    decay = torch.empty_like(state)  # one for all steps: it stays in the cache
+    for t in range(1, steps):
+        state.mul_(_exp(delta_[t], a, decay)).addcmul_(x_[t], b_[t])
 
-    # Part 1: decay and input of every step, (T, B, K, N, D); D is innermost for long vectors.
-    delta = by_step(delta)
-    decay = torch.exp(delta.unsqueeze(3) * a).unbind(0)
-    inputs = (by_step(x).unsqueeze(3) * by_step(b).unsqueeze(4)).unbind(0)
+    # Part 2: carry over the chunks; chunk k starts where chunk k - 1 truly ends.
+    fade = torch.exp(delta_.sum(0) * a)
+    starts = F.pad(_carry(state, fade)[:, :-1], (0, 0, 0, 0, 1, 0))
 
-    # Part 2: the end state of each chunk when it starts from zero.
-    ends = inputs[0]
-    for step in range(1, steps):
-        ends = torch.addcmul(inputs[step], decay[step], ends)
+    # Part 3: step again from there and read out.
+    state, outputs = starts.clone(), []
+    with _full_precision(x):
+        for t in range(steps):
+            state.mul_(_exp(delta_[t], a, decay)).addcmul_(x_[t], b_[t])
+            outputs.append(torch.matmul(c_[t], state))  # (B, K, 1, D)
+    return _by_token(outputs, length), starts
 
-    # Part 3: carry over the chunks, so that each knows the state it starts from.
-    total = torch.exp(delta.sum(0).unsqueeze(2) * a).unbind(1)
-    starts = []
-    for end, fade in zip(ends.unbind(1), total):
-        starts.append(state)
-        state = torch.addcmul(end, fade, state)
 
-    # Part 4: step again from the right states and read out.
-    h = torch.stack(starts, 1)  # (B, K, N, D)
-    outputs = []
-    for step, c_step in enumerate(by_step(c).unsqueeze(3).unbind(0)):
-        h = torch.addcmul(inputs[step], decay[step], h)
-        outputs.append(torch.matmul(c_step, h))
-    y = torch.stack(outputs, 3).view(batch, chunks * steps, dim)
-    return y[:, :length], state
+def _scan_backward(
+    grad: Tensor, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, starts: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of x, delta, a, b, c; the adjoint runs through the chunks from their ends."""
+    length, steps = x.shape[1], _steps_per_chunk(x, b)
+    a = a.mT.contiguous()
+    x_, delta_, grad_ = (_by_step(v, steps).unsqueeze(3) for v in (x, delta, grad))
+    b_, c_ = (_by_step(v, steps).unsqueeze(4) for v in (b, c))
+
+    # Part 1: the adjoint at the start of each chunk if none came in from the chunk after it.
+    adjoint = c_[-1] * grad_[-1]
+    decay = torch.empty_like(adjoint)
+    for t in reversed(range(steps - 1)):
+        adjoint.mul_(_exp(delta_[t + 1], a, decay)).addcmul_(c_[t], grad_[t])
+    adjoint.mul_(_exp(delta_[0], a, decay))
+
+    # Part 2: carry, last chunk first; chunk k receives what chunk k + 1 truly passes back.
+    fade = torch.exp(delta_.sum(0) * a)
+    adjoint = F.pad(_carry(adjoint.flip(1), fade.flip(1)).flip(1)[:, 1:], (0, 0, 0, 0, 0, 1))
+
+    # Part 3: the states again, now kept: the gradients need them last first.
+    states = [starts]
+    for t in range(steps):
+        faded = _exp(delta_[t], a, decay).mul_(states[t])
+        states.append(torch.addcmul(faded, x_[t], b_[t]))
+
+    # Part 4: step back from the true adjoints; w is the gradient of the exponent delta * a.
+    grad_a = torch.zeros_like(starts)
+    grads = []
+    with _full_precision(x):
+        for t in reversed(range(steps)):
+            adjoint.addcmul_(c_[t], grad_[t])
+            grad_b = torch.matmul(adjoint, x_[t].mT)
+            grad_c = torch.matmul(states[t + 1], grad_[t].mT)
+            grad_x = torch.matmul(b_[t].mT, adjoint)
+            adjoint.mul_(_exp(delta_[t], a, decay))
+            w = states[t] * adjoint
+            grad_a.addcmul_(w, delta_[t])
+            grads.append((grad_x, (w * a).sum(2, keepdim=True), grad_b.mT, grad_c.mT))
+    grads = (_by_token(part, length) for part in zip(*reversed(grads)))
+    grad_x, grad_delta, grad_b, grad_c = grads
+    return grad_x, grad_delta, grad_a.sum((0, 1)).mT, grad_b, grad_c
+
+
+def _exp(delta: Tensor, a: Tensor, out: Tensor) -> Tensor:
+    """Decay (B, K, N, D) over steps delta (B, K, 1, D)."""
+    return torch.mul(delta, a, out=out).exp_()
+
+
+def _carry(ends: Tensor, fade: Tensor) -> Tensor:
+    """True end states (B, K, N, D) of chunks that end at ends from zero and fade what comes in."""
+    shift = 1
+    while shift < ends.shape[1]:
+        reached = torch.addcmul(ends[:, shift:], fade[:, shift:], ends[:, :-shift])
+        ends = torch.cat([ends[:, :shift], reached], 1)
+        fade = torch.cat([fade[:, :shift], fade[:, shift:] * fade[:, :-shift]], 1)
+        shift *= 2
+    return ends
+
+
+def _steps_per_chunk(x: Tensor, b: Tensor) -> int:
+    """T. Few steps where starting an operation is what costs, more where the caches are small."""
+    length = x.shape[1]
+    if x.is_cuda:
+        return min(length, CUDA_STEPS)
+    return max(math.ceil(math.sqrt(length) / 2), math.ceil(x.numel() * b.shape[2] / CPU_LANES))
+
+
+def _by_step(v: Tensor, steps: int) -> Tensor:
+    """(B, L, C) -> (T, B, K, C), zeros after the end: with delta = 0 the state stays as it is."""
+    missing = -v.shape[1] % steps
+    if missing:
+        v = F.pad(v, (0, 0, 0, missing))
+    return v.unflatten(1, (-1, steps)).permute(2, 0, 1, 3).contiguous()
+
+
+def _by_token(parts: list[Tensor], length: int) -> Tensor:
+    """T tensors (B, K, 1, C) -> (B, L, C)."""
+    return torch.cat(parts, 2).flatten(1, 2)[:, :length]
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager:
+    """Keep autocast off the matrix products. Entered only where it is on: exports stay plain."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return nullcontext()
