@@ -17,6 +17,8 @@ from tpf_tracker_ros.training.textures import CHANNELS, cut_out, paint
 GROUND = 1024  # px, side of the painted ground; the camera pans over it
 COUNTS_LOW, COUNTS_SPAN = 7200, 500  # raw thermal counts: a scene of a few degrees
 
+NOISE_SHIFTS = 97
+
 # Share of the film: what happens to the cameras and the target in that time.
 DARK = (0.30, 0.45)  # the light goes out
 CROSSOVER = (0.60, 0.72)  # target and ground have one temperature
@@ -50,6 +52,11 @@ class WorldSequence:
         shapes = cut_out(objects, 96, generator)
         shapes[1:3] = shapes[0]
         self._sprites = torch.cat([dress, shapes[:, None]], 1).permute(0, 2, 3, 1).numpy()
+        # Each frame's sensor noise is a random window of one large image: drawing it anew for
+        # every frame would cost more than all the rest.
+        shape = (size[1] + NOISE_SHIFTS, size[0] + NOISE_SHIFTS, CHANNELS)
+        self._noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+        self._noise *= np.array([3, 3, 3, 4], np.float32)  # grey levels; counts
         self._plan_paths(np.random.default_rng(seed), objects)
         self.ground_truth = np.array([self._box(frame) for frame in range(frames)])
 
@@ -57,9 +64,9 @@ class WorldSequence:
         return self._frames
 
     def __iter__(self) -> Iterator[FramePair]:
-        noise = np.random.default_rng(self._seed + 1)
+        rng = np.random.default_rng(self._seed + 1)
         for frame in range(self._frames):
-            rgb, thermal = self._film(self._draw(frame), frame / self._frames, noise)
+            rgb, thermal = self._film(self._draw(frame), frame / self._frames, rng)
             yield FramePair(rgb, thermal, stamp=round(frame * 1e9 / self._fps))
 
     def _plan_paths(self, rng: np.random.Generator, objects: int) -> None:
@@ -143,9 +150,12 @@ class WorldSequence:
         self, scene: np.ndarray, share: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """What the two cameras record of a clean scene at this share of the film."""
+        left, top = rng.integers(0, NOISE_SHIFTS, 2)
+        height, width = scene.shape[:2]
+        noise = self._noise[top : top + height, left : left + width]
         light = 0.06 if DARK[0] <= share < DARK[1] else 1.0
-        noise = rng.standard_normal((*scene.shape[:2], CHANNELS), dtype=np.float32)
-        rgb = scene[..., :3] * light + 0.012 * noise[..., :3]
-        soft = cv2.GaussianBlur(scene[..., 3], (0, 0), 1.0)
-        counts = COUNTS_LOW + COUNTS_SPAN * soft + 4 * noise[..., 3]
-        return (rgb.clip(0, 1) * 255).astype(np.uint8), counts.astype(np.uint16)
+        scene[..., 3] = cv2.GaussianBlur(scene[..., 3], (0, 0), 1.0)
+        scene *= np.array([255 * light] * 3 + [COUNTS_SPAN], np.float32)
+        scene += noise
+        rgb = np.clip(scene[..., :3], 0, 255).astype(np.uint8)
+        return rgb, (scene[..., 3] + COUNTS_LOW).astype(np.uint16)

@@ -1,0 +1,49 @@
+"""One experiment is one TOML file; unknown keys and wrong types are refused."""
+
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from tpf_tracker_ros.core.errors import TpfError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Config = TypeVar('Config')
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """The file as a dataclass of this kind; what it leaves out keeps its default.
+
+    Raises TpfError on a missing or broken file, an unknown key or a value of another type.
+    """
+    try:
+        return _build(tomllib.loads(path.read_text()), kind, str(path))
+    except FileNotFoundError:
+        raise TpfError(f'configuration {path} does not exist') from None
+    except tomllib.TOMLDecodeError as error:
+        raise TpfError(f'configuration {path} is not valid TOML: {error}') from None
+
+
+def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
+    types = get_type_hints(kind)
+    known = [field.name for field in fields(kind)]
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            raise TpfError(f'{where}: unknown key {key!r}; known are {", ".join(known)}')
+        wanted = types[key]
+        if is_dataclass(wanted) and isinstance(value, dict):
+            value = _build(value, wanted, f'{where} [{key}]')
+        elif wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise TpfError(
+                f'{where}: {key} is {value!r}, a {type(value).__name__}; '
+                f'it must be a {wanted.__name__}'
+            )
+        values[key] = value
+    return kind(**values)
