@@ -47,8 +47,8 @@ class FramePair:
             if (rgb_h, rgb_w) != (th_h, th_w):
                 raise TpfError(
                     f'thermal image is {th_w}x{th_h} but rgb is {rgb_w}x{rgb_h} and no '
-                    'registration is set; set registration.homography (tpf track: --homography) or give '
-                    'images of one size'
+                    'registration is set; give a homography (parameter registration.homography, '
+                    'option --homography) or images of one size'
                 )
 
     @property
