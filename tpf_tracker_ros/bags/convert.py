@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.evaluation.sequence import Sequence
 
 # A stamp of zero means 'none' in ROS, so sequences whose time begins at zero begin here.
@@ -64,7 +65,6 @@ def sequence_to_folder(sequence: Sequence, folder: Path | str) -> None:
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise TpfError(f'{folder} is not empty; give a new folder')
-    folder.mkdir(parents=True, exist_ok=True)
     stamps, black = [], {}
     for index, pair in enumerate(tqdm(sequence, desc=folder.name, disable=None)):
         stamps.append(pair.stamp)
@@ -76,12 +76,12 @@ def sequence_to_folder(sequence: Sequence, folder: Path | str) -> None:
             if camera in black:
                 shown = black[camera] if image is None else image
                 _write_image(folder / FOLDERS[camera] / f'{index:06d}', shown)
-    (folder / 'timestamps.txt').write_text(''.join(f'{stamp}\n' for stamp in stamps))
+    write_file(folder / 'timestamps.txt', ''.join(f'{stamp}\n' for stamp in stamps).encode())
     if sequence.ground_truth is not None:
         boxes = np.nan_to_num(sequence.ground_truth)
         lines = [','.join(f'{value:.10g}' for value in box.round(4)) + '\n' for box in boxes]
         for name in (*(FOLDERS[camera] for camera in black), 'init'):
-            (folder / f'{name}.txt').write_text(''.join(lines))
+            write_file(folder / f'{name}.txt', ''.join(lines).encode())
 
 
 def _fitting(compression: str | None, image: np.ndarray) -> str | None:
@@ -92,9 +92,7 @@ def _fitting(compression: str | None, image: np.ndarray) -> str | None:
 
 
 def _write_image(stem: Path, image: np.ndarray) -> None:
-    """Write stem.png, or stem.tiff for float, making its folder."""
-    stem.parent.mkdir(exist_ok=True)
+    """Write stem.png, or stem.tiff for float."""
     suffix = '.tiff' if image.dtype == np.float32 else '.png'
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    data = cv2.imencode(suffix, pixels)[1]
-    stem.with_suffix(suffix).write_bytes(data.tobytes())
+    write_file(stem.with_suffix(suffix), cv2.imencode(suffix, pixels)[1].tobytes())

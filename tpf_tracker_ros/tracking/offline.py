@@ -8,7 +8,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import write_file, writing
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.evaluation.sequence import Sequence
@@ -67,7 +68,7 @@ def track_to_files(
         box = _row(sequence.ground_truth, 0)
         if box is None or not np.isfinite(box).all():
             raise TpfError(f'{sequence.name} has no ground truth to start on; give --init X,Y,W,H')
-    with _writing(out):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     report = _Report(tracker, sequence)
     thermal = ThermalRange()
@@ -99,7 +100,7 @@ def track_to_files(
             if fused:
                 image = cv2.cvtColor(tracker.fuse(pair), cv2.COLOR_RGB2BGR)
                 data = cv2.imencode('.png', image)[1].tobytes()
-                _write_file(Path(fused) / f'{report.frames:06d}.png', data)
+                write_file(Path(fused) / f'{report.frames:06d}.png', data)
             report.add(result)
         report.complete = True
     return report.as_dict()
@@ -155,7 +156,7 @@ class _Report:
         }
 
     def write(self, path: Path) -> None:
-        _write_file(path, json.dumps(self.as_dict(), indent=2).encode() + b'\n')
+        write_file(path, json.dumps(self.as_dict(), indent=2).encode() + b'\n')
 
 
 class _Lines:
@@ -163,7 +164,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _writing(path):
+        with writing(path):
             self._file = path.open('wb', buffering=0)
 
     def __enter__(self) -> '_Lines':
@@ -175,7 +176,7 @@ class _Lines:
     def write(self, line: str) -> None:
         end = self._file.tell()
         data = f'{line}\n'.encode()
-        with _writing(self.path):
+        with writing(self.path):
             try:
                 while data:
                     data = data[self._file.write(data) :]
@@ -191,7 +192,7 @@ class VideoFile:
         self.path, self._fps = path, fps
         self._writer: cv2.VideoWriter | None = None
         self._frames = 0
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.open('wb').close()
 
@@ -227,25 +228,5 @@ class VideoFile:
             )
 
 
-def _write_file(path: Path, data: bytes) -> None:
-    """The whole file or none."""
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.write_bytes(data)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
-
-
 def _row(boxes: np.ndarray | None, index: int) -> np.ndarray | None:
     return None if boxes is None or index >= len(boxes) else boxes[index]
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """One clear line for a full disk, a missing right, a file in the way."""
-    try:
-        yield
-    except OSError as error:
-        raise TpfError(f'cannot write {error.filename or path}: {error.strerror}') from error
