@@ -13,7 +13,6 @@ import click
 from tpf_tracker_ros import __version__
 from tpf_tracker_ros.core.errors import TpfError
 
-
 _DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 
 
@@ -88,7 +87,8 @@ def track(
     tracker = load_tracker(model, device=device, checkpoint=checkpoint)
     report = track_to_files(tracker, sequence, box, out, frames=frames, video=video, fused=fused)
     states = ', '.join(f'{count} {state}' for state, count in report['states'].items())
-    click.echo(f'{report["frames"]} frames, {report["fps"]} frames/s ({states}): {out}')
+    pace = f', {report["fps"]} frames/s' if report['fps'] else ''
+    click.echo(f'{report["frames"]} frames{pace} ({states}): {out}')
 
 
 @tpf.command(epilog=_examples('tpf demo', 'tpf demo --seed 7 --out demo_out'))
@@ -169,6 +169,22 @@ def models() -> None:
             size = sum(parameter.numel() for parameter in create_model(name).parameters())
         weights = packaged_weights(name) or 'not packaged: tpf import-weights, then --checkpoint'
         click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {line}\n{"":10} weights: {weights}')
+
+
+@tpf.command(
+    'import-weights',
+    epilog=_examples(
+        'tpf import-weights OSTrack_ep0300.pth.tar --model tpf_base --out weights.safetensors'
+    ),
+)
+@click.argument('file', type=click.Path(path_type=Path))
+@click.option('--model', default='tpf_base', show_default=True, help='See: tpf models.')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='The .safetensors.')
+def import_weights(file: Path, model: str, out: Path) -> None:
+    """Convert a published OSTrack, DropMAE or DropTrack checkpoint; nothing in it is run."""
+    from tpf_tracker_ros.models.import_weights import import_weights
+
+    click.echo(import_weights(file, model, out))
 
 
 @tpf.command(

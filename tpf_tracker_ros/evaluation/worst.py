@@ -1,0 +1,68 @@
+"""Pictures of failures: the frame where a tracker lost its target, with boxes drawn."""
+
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from tpf_tracker_ros.core.boxes import iou
+from tpf_tracker_ros.core.drawing import draw_result
+from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.evaluation.datasets import find_folders, get_layout
+from tpf_tracker_ros.evaluation.evaluate import Evaluation
+from tpf_tracker_ros.evaluation.media import ImageFolder, open_frames
+from tpf_tracker_ros.evaluation.metrics import present
+
+RUN = 10  # rows in a row without overlap make a loss
+
+
+def find_images(root: Path | None, dataset: str) -> dict[str, Path]:
+    """Sequence name -> folder, for the sequences below root that have their images."""
+    return find_folders(root, get_layout(dataset).thermal) if root and root.is_dir() else {}
+
+
+def worst_frame(evaluation: Evaluation, tracker: str, name: str) -> tuple[int, np.ndarray]:
+    """The frame in which the target is lost for good or most, and the overlap of each row."""
+    truths, every = evaluation.truths[name], evaluation.protocol.every
+    boxes = evaluation.results[tracker][name]
+    boxes = boxes[:: every if len(boxes) > truths.shape[1] else 1][: truths.shape[1]]
+    overlaps = np.max([iou(boxes, truth[: len(boxes)]) for truth in truths], axis=0)
+    counted = np.where(present(truths[0, : len(boxes)]), overlaps, 1)
+    runs = np.convolve(counted == 0, np.ones(RUN), 'valid') if len(counted) >= RUN else []
+    lost = np.flatnonzero(np.equal(runs, RUN))
+    return int(lost[0] if len(lost) else counted.argmin()) * every, overlaps
+
+
+def picture(
+    evaluation: Evaluation, tracker: str, name: str, folder: Path, frame: int, height: int = 200
+) -> np.ndarray:
+    """The frame of each camera side by side, uint8 (height, W, 3), with both boxes."""
+    layout = get_layout(evaluation.dataset)
+    rows = evaluation.truths[name].shape[1]
+    truth = evaluation.truths[name][0, min(frame // layout.every, rows - 1)]
+    boxes = evaluation.results[tracker][name]
+    box = boxes[min(frame if len(boxes) > rows else frame // layout.every, len(boxes) - 1)]
+    overlap = float(iou(box, truth))
+    state = 'TRACKING' if overlap > 0.5 else 'UNCERTAIN' if overlap > 0 else 'LOST'
+    tiles = []
+    for camera, place in (('rgb', layout.rgb), ('thermal', layout.thermal)):
+        if place is None:
+            continue
+        image = read_frame(folder / place, camera, frame)
+        if image.ndim == 2:
+            image = cv2.cvtColor(ThermalRange().to_uint8(image), cv2.COLOR_GRAY2RGB)
+        image = draw_result(image, box, state=state, score=overlap, ground_truth=truth)
+        width = round(image.shape[1] * height / image.shape[0])
+        tiles.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    return np.hstack(tiles)
+
+
+def read_frame(path: Path, camera: str, frame: int) -> np.ndarray:
+    """One image of a folder or video; the last one when it is shorter."""
+    frames = open_frames(path, camera)
+    frame = min(frame, len(frames) - 1)
+    if isinstance(frames, ImageFolder):
+        frames.files = frames.files[frame:]  # so that only this one is decoded
+        frame = 0
+    return next(islice(frames, frame, None))

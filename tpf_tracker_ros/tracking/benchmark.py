@@ -1,0 +1,103 @@
+"""A tracker over a whole dataset: `tpf run`.
+
+Writes SEQ.txt (x,y,w,h a frame) and SEQ_time.txt (seconds a frame), as benchmarks expect them.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.evaluation.datasets import find_sequences, open_sequence, read_names
+from tpf_tracker_ros.evaluation.sequence import Sequence
+from tpf_tracker_ros.tracking.offline import track_sequence
+from tpf_tracker_ros.tracking.tracker import Tracker
+
+_tracker: Tracker | None = None  # the one of this process
+
+
+def run_sequence(tracker: Tracker, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (N, 4) x, y, w, h px from the first ground truth on, and seconds (N,) a frame.
+
+    Decoding is not counted. Raises TpfError when the first frame has no ground truth.
+    """
+    if sequence.ground_truth is None or not np.isfinite(sequence.ground_truth[0]).all():
+        raise TpfError(f'sequence {sequence.name} has no ground truth in its first frame')
+    results = [
+        (result.box, result.stages['total'] / 1e3)
+        for _, result in track_sequence(tracker, sequence, sequence.ground_truth[0])
+    ]
+    boxes, seconds = zip(*results)
+    return np.array(boxes), np.array(seconds)
+
+
+def run_dataset(
+    make_tracker: Callable[[], Tracker],
+    dataset: str,
+    root: Path,
+    out: Path,
+    *,
+    sequences: Path | None = None,
+    processes: int = 1,
+) -> str:
+    """Track every sequence below root that out has no result of; returns what was done.
+
+    make_tracker: called once in each process, picklable. sequences: a list of names; default:
+    all. A sequence that fails does not stop the others. Raises TpfError naming those that did.
+    """
+    names = read_names(sequences) if sequences else None
+    folders = find_sequences(root, dataset, names)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TpfError(f'results cannot be written to {out}: {error.strerror}') from error
+    todo = [folder for name, folder in folders.items() if not (out / f'{name}.txt').exists()]
+    jobs = [(folder, dataset, out) for folder in todo]
+    _start(make_tracker)  # in this process too, so that a bad model is told before others start
+    try:
+        if processes == 1:
+            failures = _with_progress(map(_run_one, jobs), len(folders), len(todo))
+        else:
+            os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count() // processes)))
+            with ProcessPoolExecutor(
+                processes, multiprocessing.get_context('spawn'), _start, (make_tracker,)
+            ) as pool:
+                failures = _with_progress(pool.map(_run_one, jobs), len(folders), len(todo))
+    except BrokenProcessPool as error:
+        raise TpfError(
+            'a worker process was killed, out of memory perhaps; what is done is kept: '
+            'run the command again, with fewer --processes'
+        ) from error
+    if failures:
+        raise TpfError(f'{len(failures)} of {len(todo)} sequences failed: {"; ".join(failures)}')
+    return f'{len(todo)} sequences tracked, {len(folders) - len(todo)} were there: {out}'
+
+
+def _start(make_tracker: Callable[[], Tracker]) -> None:
+    global _tracker
+    _tracker = make_tracker()
+
+
+def _run_one(job: tuple[Path, str, Path]) -> str | None:
+    """Track one sequence and write its files; returns why it failed."""
+    folder, dataset, out = job
+    try:
+        boxes, seconds = run_sequence(_tracker, open_sequence(folder, dataset))
+        np.savetxt(out / f'{folder.name}_time.txt', seconds, fmt='%.6f')
+        unfinished = out / f'{folder.name}.part'
+        np.savetxt(unfinished, boxes, fmt='%.2f', delimiter=',')
+        unfinished.replace(out / f'{folder.name}.txt')  # last, so that what is there is whole
+    except (TpfError, OSError) as error:
+        return f'{folder.name}: {error}'
+
+
+def _with_progress(outcomes: map, total: int, todo: int) -> list[str]:
+    """The failures among the outcomes, counted on a progress bar as they come."""
+    bar = tqdm(outcomes, total=total, initial=total - todo, unit='sequence', disable=None)
+    return [failure for failure in bar if failure]
