@@ -81,7 +81,9 @@ def track_to_files(
         )
         total = len(sequence) if frames is None else min(frames, len(sequence))
         results = track_sequence(tracker, sequence, box, frames=frames)
-        for pair, result in tqdm(results, total=total, desc=sequence.name, disable=None):
+        for pair, result in tqdm(
+            results, total=total, desc=sequence.name, unit=' pairs', disable=None
+        ):
             boxes.write(','.join(f'{value:.2f}' for value in result.box))
             scores.write(f'{result.score:.4f}')
             if overlay:
