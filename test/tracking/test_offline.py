@@ -138,6 +138,13 @@ def test_places_that_cannot_be_written(tracker, tmp_path, option):
         track_to_files(tracker, Moving(), BOX, **places)
 
 
+def test_a_bad_box_does_not_cost_an_earlier_result(tracker, tmp_path):
+    track_to_files(tracker, Moving(), BOX, tmp_path)
+    with pytest.raises(TpfError, match='outside the 160x120 image'):
+        track_to_files(tracker, Moving(), BOX * 100, tmp_path)
+    assert boxes_in(tmp_path).shape == (12, 4)
+
+
 def test_no_box_and_no_ground_truth(tracker, tmp_path):
     sequence = Moving()
     sequence.ground_truth[0] = np.nan

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 
@@ -70,6 +70,11 @@ def track_to_files(
             raise TpfError(f'{sequence.name} has no ground truth to start on; give --init X,Y,W,H')
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    results = track_sequence(tracker, sequence, box, frames=frames)
+    # Before a file is touched: a mistyped box must not cost an earlier result.
+    first = next(results, None)
+    if first is None:
+        raise TpfError(f'{sequence.name} has no frames')
     report = _Report(tracker, sequence)
     thermal = ThermalRange()
     with ExitStack() as stack:
@@ -80,10 +85,9 @@ def track_to_files(
             stack.enter_context(VideoFile(Path(video), frame_rate(sequence))) if video else None
         )
         total = len(sequence) if frames is None else min(frames, len(sequence))
-        results = track_sequence(tracker, sequence, box, frames=frames)
-        for pair, result in tqdm(
-            results, total=total, desc=sequence.name, unit=' pairs', disable=None
-        ):
+        results = chain([first], results)
+        progress = tqdm(results, sequence.name, total, unit=' pairs', disable=None)
+        for pair, result in progress:
             boxes.write(','.join(f'{value:.2f}' for value in result.box))
             scores.write(f'{result.score:.4f}')
             if overlay:
