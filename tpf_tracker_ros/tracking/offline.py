@@ -91,18 +91,8 @@ def track_to_files(
             boxes.write(','.join(f'{value:.2f}' for value in result.box))
             scores.write(f'{result.score:.4f}')
             if overlay:
-                background = pair.rgb
-                if background is None:
-                    background = cv2.cvtColor(thermal.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
-                overlay.write(
-                    draw_result(
-                        background,
-                        result.box,
-                        state=result.state,
-                        score=result.score,
-                        ground_truth=_row(sequence.ground_truth, report.frames),
-                    )
-                )
+                truth = _row(sequence.ground_truth, report.frames)
+                overlay.write(_drawn(pair, result, truth, thermal))
             if fused:
                 image = cv2.cvtColor(tracker.fuse(pair), cv2.COLOR_RGB2BGR)
                 data = cv2.imencode('.png', image)[1].tobytes()
@@ -232,6 +222,18 @@ class VideoFile:
                 f'video {self.path} holds {written:.0f} of {self._frames} frames; '
                 'is the disk full?'
             )
+
+
+def _drawn(
+    pair: FramePair, result: TrackResult, truth: np.ndarray | None, thermal: ThermalRange
+) -> np.ndarray:
+    """The RGB image, or the thermal one where that is absent, with the result."""
+    image = pair.rgb
+    if image is None:
+        image = cv2.cvtColor(thermal.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
+    return draw_result(
+        image, result.box, state=result.state, score=result.score, ground_truth=truth
+    )
 
 
 def _row(boxes: np.ndarray | None, index: int) -> np.ndarray | None:
