@@ -17,12 +17,6 @@ PERIOD = 33_333_333
 START = 1_700_000_000_000_000_000
 
 
-@pytest.fixture(autouse=True)
-def domain(monkeypatch):
-    monkeypatch.setenv('ROS_DOMAIN_ID', '71')
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-
-
 def image(stamp: int, size: int = 20_000) -> bytes:
     message = Image(height=1, width=size, step=size, encoding='mono8', data=os.urandom(size))
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)

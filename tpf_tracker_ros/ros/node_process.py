@@ -1,5 +1,6 @@
 """The tracker node as a process of its own, on a recording's topics, stopped in every case."""
 
+import json
 import re
 import signal
 import subprocess
@@ -52,7 +53,8 @@ def node_process(
         rules.append(f'{camera}/camera_info:={camera_info_topic(topic)}')
     command = [sys.executable, '-m', 'tpf_tracker_ros.ros.node', '--ros-args']
     command += [word for rule in rules for word in ('-r', rule)]
-    command += [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    for name, value in parameters.items():
+        command += ['-p', f'{name}:={json.dumps(value)}']  # JSON is YAML, and '' needs quotes
     with (
         _terminable(),
         log.open('w') as output,

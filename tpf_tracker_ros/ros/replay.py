@@ -25,6 +25,7 @@ from std_msgs.msg import Header
 from tqdm import tqdm
 
 from tpf_tracker_ros.bags.reader import BagSequence
+from tpf_tracker_ros.bags.storage import bag_files
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.boxes import check_box
 from tpf_tracker_ros.core.errors import TpfError
@@ -95,8 +96,13 @@ def replay(
     init: box (4,) x, y, w, h px in the first pair. out: folder for tracks.mcap (boxes, fused
     images, status) and the node's log; without it, no fused images are asked for.
     rate: times as fast as recorded. parameters: of the node.
-    Raises TpfError when the box is bad, or the node does not start or dies.
+    Raises TpfError when the box or the bag is bad, or the node does not start or dies.
     """
+    path = sequence.bag.path
+    if bag_files(path)[0].suffix == '.bag':
+        raise TpfError(
+            f'{path} is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst DIR'
+        )
     check_box(init, next(iter(sequence)).size)
     os.environ.update(loopback_environment())
     recorded = {STATUS: DiagnosticArray}

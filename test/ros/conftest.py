@@ -1,0 +1,35 @@
+"""Shared by the tests over a real graph: loopback, a domain for each test, untrained weights."""
+
+import itertools
+import os
+
+import pytest
+
+pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
+
+from tpf_tracker_ros.ros.dds import loopback_environment
+
+# Fast DDS reads its profile once in a process, at the first node.
+os.environ.update(loopback_environment())
+DOMAINS = itertools.cycle(range(40, 100))
+for _ in range(os.getpid() % 60):  # test runs side by side begin at different ones
+    next(DOMAINS)
+
+
+@pytest.fixture(autouse=True)
+def domain(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(next(DOMAINS)))
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory):
+    """Untrained weights: these tests look at the plumbing, not at how well it tracks."""
+    import torch
+
+    from tpf_tracker_ros.models import create_model
+    from tpf_tracker_ros.models.checkpoint import save_weights
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    save_weights(create_model('tpf_tiny'), path, metadata={})
+    return str(path)
