@@ -76,7 +76,7 @@ def bag_files(path: Path) -> list[Path]:
         # Part 10 comes after part 9.
         found = sorted(
             (file for file in files if _kind(file) == kind),
-            key=lambda file: [int(part) for part in re.findall(r'\d+', file.name)],
+            key=lambda file: ([int(part) for part in re.findall(r'\d+', file.name)], file.name),
         )
         if found:
             return found
@@ -98,8 +98,8 @@ class Bag:
         if not self._files:
             raise TpfError(f'{path} is no bag; give a .mcap, .db3 or .bag file or their folder')
         self._warned: set[Path] = set()
-        self._unpack()
-        self._ros1 = self._files[0].suffix == '.bag'
+        self._unpacked = self._unpack()
+        self._ros1 = _kind(self._files[0]) == '.bag'
         self.topics: dict[str, Topic] = {}
         with ExitStack() as stack:
             for _, reader in self._readers(stack):
@@ -127,6 +127,8 @@ class Bag:
 
     def stamp(self, message: Message) -> int:
         """Header stamp in ns, without decoding the rest; the bag's time where it is zero."""
+        if len(message.data) < 12:
+            return message.time
         order = '<' if self._ros1 or message.data[1] & 1 else '>'
         seconds, nanoseconds = struct.unpack_from(f'{order}iI', message.data, 4)
         return seconds * 10**9 + nanoseconds or message.time
@@ -135,7 +137,8 @@ class Bag:
         """Open each file that can be opened until the stack closes it."""
         opened = 0
         for file in self._files:
-            reader = {'.mcap': _Mcap, '.db3': _Sqlite, '.bag': Ros1Reader}[file.suffix](file)
+            readers = {'.mcap': _Mcap, '.db3': _Sqlite, '.bag': Ros1Reader}
+            reader = readers[_kind(file)](self._unpacked.get(file, file))
             try:
                 reader.open()
             except Exception as error:  # rosbags raises whatever its parsers stumble on
@@ -161,20 +164,20 @@ class Bag:
         except Exception as error:  # rosbags raises whatever its parsers stumble on
             self._warn(file, f'is damaged; it is read up to there: {_reason(error)}')
 
-    def _unpack(self) -> None:
-        """Replace *.zstd files by unpacked ones, which live as long as this object."""
-        if not any(file.suffix == '.zstd' for file in self._files):
-            return
+    def _unpack(self) -> dict[Path, Path]:
+        """*.zstd files and what is in them, which lives as long as this object."""
+        compressed = [file for file in self._files if file.suffix == '.zstd']
+        if not compressed:
+            return {}
         self._folder = TemporaryDirectory(prefix='tpf_bag_')
-        for index, packed in enumerate(self._files):
-            if packed.suffix != '.zstd':
-                continue
-            self._files[index] = unpacked = Path(self._folder.name) / packed.stem
-            with packed.open('rb') as file, unpacked.open('wb') as out:
+        unpacked = {file: Path(self._folder.name) / file.stem for file in compressed}
+        for packed, plain in unpacked.items():
+            with packed.open('rb') as file, plain.open('wb') as out:
                 try:
                     shutil.copyfileobj(zstd.open(file), out)
                 except (EOFError, zstd.ZstdError) as error:
                     self._warn(packed, f'is cut; it is read up to the cut: {_reason(error)}')
+        return unpacked
 
     def _warn(self, file: Path, text: str) -> None:
         if file not in self._warned:
