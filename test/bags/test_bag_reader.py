@@ -74,6 +74,7 @@ def bag_of(tmp_path, images):
         ('/zed/visible/image', '/lwir', {'/tpf_tracker/fused_image': COLOUR}),
         ('/camera1/image', '/camera2/image', {}),  # by encoding alone
         ('/front/image_raw', '/ThermalCamera/img', {'/tpf_tracker/overlay': COLOUR}),
+        ('/flir/rgb/image_raw', '/flir/thermal/image_raw', {}),
         ('/rgb/compressed', '/ir/compressed', {}),
         ('/rgb/image_raw', '/ir/image_raw', {'/rgb/image_raw/compressed': COLOUR}),
         ('/rgb/image_raw', '/ir', {'/rgb/image_rect': COLOUR, '/rgb/image_rect_color': COLOUR}),

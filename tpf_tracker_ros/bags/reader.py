@@ -143,17 +143,19 @@ def find_topics(bag: Bag, given: dict[str, str | None]) -> dict[str, str]:
         raise TpfError(f'{bag.path} has no images; its topics: {there or "none"}')
     found = {camera: _given_topic(bag, topic, images) for camera, topic in given.items() if topic}
     searched = [camera for camera, topic in given.items() if topic is None]
+    given_bases = {topic.removesuffix(COMPRESSED) for topic in found.values()}
     free = [
         name
         for name in images
-        if name not in found.values()
-        and not DERIVED.search(name.lower())
-        and name.removesuffix(COMPRESSED) not in {*images, *found.values()} - {name}
+        if not DERIVED.search(name.lower())
+        and (base := name.removesuffix(COMPRESSED)) not in given_bases
+        and (name == base or base not in images)
     ]
     for camera in searched:
         named = [name for name in free if WORDS[camera] & _words(name)]
         if named:
             found[camera] = _only(bag, camera, named)
+            free.remove(found[camera])
     unnamed = [name for name in free if not any(words & _words(name) for words in WORDS.values())]
     for camera in searched:
         kinds = {name: _camera_by_encoding(bag, name) for name in unnamed}
@@ -203,7 +205,10 @@ def _words(name: str) -> set[str]:
 
 def _camera_by_encoding(bag: Bag, name: str) -> str | None:
     """'thermal' for deep pixels, 'rgb' for colour, None for 8-bit grey, which may be either."""
-    first = bag.decode(next(bag.messages([name])))
+    message = next(bag.messages([name]), None)
+    if message is None:  # damaged
+        return None
+    first = bag.decode(message)
     encoding = getattr(first, 'encoding', None) or first.format.split(';')[0]
     if encoding in DEEP:
         return 'thermal'
