@@ -105,7 +105,8 @@ def paste(frame: list[np.ndarray], images: Pair, box: np.ndarray) -> list[np.nda
     """The frame (rgb, thermal) with the oval of the images laid over the box x, y, w, h."""
     height, width = images[0].shape[:2]
     x, y, w, h = box
-    place = np.array([[w / width, 0, x], [0, h / height, y]])
+    sx, sy = w / width, h / height
+    place = np.array([[sx, 0, x + sx / 2 - 0.5], [0, sy, y + sy / 2 - 0.5]])  # of pixel centres
     middle = width // 2, height // 2
     oval = cv2.ellipse(np.zeros((height, width), np.float32), middle, middle, 0, 0, 360, 1, -1)
     size = frame[0].shape[1::-1]

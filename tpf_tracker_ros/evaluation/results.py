@@ -46,17 +46,21 @@ def read_boxes(
 def read_numbers(path: Path) -> np.ndarray:
     """The table of numbers (N, columns) in a text file. Raises TpfError naming the bad line."""
     try:
-        text = path.read_text(encoding='utf-8-sig').replace(',', ' ')
+        text = path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         raise TpfError(f'{path} cannot be read as text: {error}') from None
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise TpfError(f'{path} is empty; it must hold one box a line')
-    columns = len(lines[0].split())
+    columns = len(_values(lines[0]))
     try:
-        return np.array(text.split(), dtype=np.float64).reshape(len(lines), columns)
+        return np.array(_values(text), dtype=np.float64).reshape(len(lines), columns)
     except ValueError:
         return np.array([row for line in lines for row in _parse(line, columns, path, lines)])
+
+
+def _values(text: str) -> list[str]:
+    return text.replace(',', ' ').split()
 
 
 def _parse(line: str, columns: int, path: Path, lines: list[str]) -> list[list[float]]:
@@ -65,7 +69,7 @@ def _parse(line: str, columns: int, path: Path, lines: list[str]) -> list[list[f
     twice = re.fullmatch(r'\s*(\S.*\S)\1\s*', line)
     for part, times in ((line, 1), (twice and twice[1], 2)):
         try:
-            row = [float(value) for value in (part or '').split()]
+            row = [float(value) for value in _values(part or '')]
         except ValueError:
             continue
         if len(row) == columns:
