@@ -31,16 +31,16 @@ def draw_timeline(
     """
     rows = 2 if iou is None else 3
     figure = Figure(figsize=(10, 1 + 2.2 * rows), layout='constrained')
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=10)
     axes = figure.subplots(rows, 1, sharex=True)
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.margins(x=0.01)
     if iou is not None:
         axes[0].plot(seconds, iou, color=LINE, lw=1.2)
-        axes[0].set(ylabel='IoU with ground truth', ylim=(0, 1))
+        axes[0].set(ylabel='IoU with ground truth', ylim=(0, 1.02))
     axes[-2].plot(seconds, score, '.-', color=LINE, lw=1.2, ms=3)
-    axes[-2].set(ylabel='score', ylim=(0, 1))
+    axes[-2].set(ylabel='score', ylim=(0, 1.02))
     for name, colour in BANDS.items():
         inside = np.asarray(state) == name
         for axis in axes[:-1]:

@@ -75,13 +75,6 @@ class Run:
         """Which pairs (N,) brought no message, because the node was busy with older ones."""
         return np.isnan(self.latency_ms)
 
-    @property
-    def held_boxes(self) -> np.ndarray:
-        """Boxes (N, 4) as a display would show them: the last one stays until the next comes."""
-        known = np.isfinite(self.boxes).all(1)
-        last = np.maximum.accumulate(np.where(known, np.arange(len(known)), -1))
-        return np.where(last[:, None] >= 0, self.boxes[last], np.nan)
-
 
 def replay(
     sequence: BagSequence,

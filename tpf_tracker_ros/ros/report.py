@@ -1,8 +1,9 @@
 """What a run through the live node was like: numbers, a picture over time, a video."""
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +13,6 @@ from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.drawing import draw_result
-from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.image_encoding import decode_rgb
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
@@ -28,27 +28,53 @@ NOTE = (
 )
 
 
+class Shown(NamedTuple):
+    """What a display shows at one pair: the last box (4,) x, y, w, h px stays until the next."""
+
+    box: np.ndarray
+    score: float
+    state: str
+
+
+def shown(run: Run) -> list[Shown]:
+    """One for each pair; without a box (NaN) before the first one comes."""
+    pairs, now = [], Shown(np.full(4, np.nan), 0.0, 'IDLE')
+    for box, score, dropped in zip(run.boxes, run.scores, run.dropped):
+        if not dropped and np.isnan(score):
+            now = Shown(now.box, 0.0, 'LOST')
+        elif not dropped:
+            doubtful = score < TrackerConfig().uncertain_score
+            now = Shown(box, score, 'UNCERTAIN' if doubtful else 'TRACKING')
+        pairs.append(now)
+    return pairs
+
+
 def write_report(run: Run, sequence: BagSequence, out: Path) -> dict[str, object]:
     """Write metrics.json, report.png and overlay.mp4 to the folder; returns the metrics."""
-    metrics = measure(run, sequence)
+    pairs = shown(run)
+    boxes = np.array([pair.box for pair in pairs])
+    metrics = measure(run, boxes, sequence)
     (out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
     truth = sequence.ground_truth
     draw_timeline(
         out / 'report.png',
-        title=f'{sequence.name}: {summary(metrics)}',
+        title=f'{sequence.name} through the live node\n{summary(metrics)}',
         seconds=(run.stamps - run.stamps[0]) / 1e9,
-        iou=None if truth is None else iou(run.held_boxes, truth),
+        iou=None if truth is None else iou(boxes, truth),
         score=run.scores,
-        state=_states(run),
+        state=[pair.state for pair in pairs],
         latency_ms=run.latency_ms,
         note=NOTE,
     )
-    _write_overlay(run, sequence, out)
+    _write_overlay(pairs, sequence, out)
     return metrics
 
 
-def measure(run: Run, sequence: BagSequence) -> dict[str, object]:
-    """The content of metrics.json; success and precision in percent, None without ground truth."""
+def measure(run: Run, boxes: np.ndarray, sequence: BagSequence) -> dict[str, object]:
+    """The content of metrics.json; success and precision in percent, None without ground truth.
+
+    boxes: (N, 4) x, y, w, h px as shown.
+    """
     truth = sequence.ground_truth
     latency = run.latency_ms[~run.dropped]
     return {
@@ -56,8 +82,8 @@ def measure(run: Run, sequence: BagSequence) -> dict[str, object]:
         'pairs_played': len(run.stamps),
         'pairs_published': len(latency),
         'pairs_dropped': int(run.dropped.sum()),
-        'success_auc': None if truth is None else success_auc(run.held_boxes, truth),
-        'precision_20px': None if truth is None else precision(run.held_boxes, truth),
+        'success_auc': None if truth is None else success_auc(boxes, truth),
+        'precision_20px': None if truth is None else precision(boxes, truth),
         'latency_ms': {
             f'p{percent}': float(np.percentile(latency, percent)) if len(latency) else None
             for percent in (50, 95, 99)
@@ -82,50 +108,36 @@ def summary(metrics: dict) -> str:
     return ', '.join(words)
 
 
-def _states(run: Run) -> list[str]:
-    """The tracker's state in each pair; the one before where a pair was dropped."""
-    states, state = [], 'IDLE'
-    for box, score, dropped in zip(run.boxes, run.scores, run.dropped):
-        if not dropped:
-            if np.isnan(box).any():
-                state = 'LOST'
-            else:
-                doubtful = score < TrackerConfig().uncertain_score
-                state = 'UNCERTAIN' if doubtful else 'TRACKING'
-        states.append(state)
-    return states
-
-
-def _write_overlay(run: Run, sequence: BagSequence, out: Path) -> None:
-    """RGB, thermal and fused image side by side, with the boxes and the ground truth (white)."""
+def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None:
+    """RGB, thermal and the newest fused image side by side, each with box and ground truth."""
     truth = sequence.ground_truth
-    boxes, states = run.held_boxes, _states(run)
-    pairs = tqdm(sequence, 'overlay.mp4', len(sequence), unit=' pairs', disable=None)
-    with VideoFile(out / 'overlay.mp4', frame_rate(sequence)) as video:
-        for number, views in enumerate(_views(pairs, out / 'tracks.mcap')):
-            score = np.nan_to_num(run.scores[number])
-            known = None if truth is None else truth[number]
-            video.write(
-                np.hstack([
-                    draw_result(
-                        view, boxes[number], state=states[number], score=score, ground_truth=known
-                    )
-                    for view in views
-                ])
-            )  # fmt: skip
-
-
-def _views(pairs: Iterator[FramePair], tracks: Path) -> Iterator[list[np.ndarray]]:
-    """The images (H, W, 3) of each pair that are there, and the newest fused one."""
-    bag, thermal_range = Bag(tracks), ThermalRange()
+    bag = Bag(out / 'tracks.mcap')
     messages = bag.messages([FUSED])
-    fused, following = None, next(messages, None)
-    for pair in pairs:
-        while following and bag.stamp(following) <= pair.stamp:
-            fused, following = decode_rgb(bag.decode(following)), next(messages, None)
-        views = [] if pair.rgb is None else [pair.rgb]
-        if pair.thermal is not None:
-            grey = thermal_range.to_uint8(pair.thermal)
-            views.append(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
-        views.append(np.zeros_like(views[0]) if fused is None else fused)
-        yield views
+    fused, panel = next(messages, None), None
+    thermal_range = ThermalRange()
+    frames = tqdm(sequence, 'overlay.mp4', len(sequence), unit=' pairs', disable=None)
+    with VideoFile(out / 'overlay.mp4', frame_rate(sequence)) as video:
+        for number, pair in enumerate(frames):
+            known = None if truth is None else truth[number]
+            draw = partial(_draw_panel, pair=pairs[number], ground_truth=known)
+            panels = [] if pair.rgb is None else [draw('RGB', pair.rgb)]
+            if pair.thermal is not None:
+                grey = thermal_range.to_uint8(pair.thermal)
+                panels.append(draw('thermal', cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)))
+            if fused and bag.stamp(fused) == pair.stamp:
+                panel = draw('fused', decode_rgb(bag.decode(fused)))
+                fused = next(messages, None)
+            panels.append(np.zeros_like(panels[0]) if panel is None else panel)
+            video.write(np.hstack(panels))
+
+
+def _draw_panel(
+    name: str, image: np.ndarray, *, pair: Shown, ground_truth: np.ndarray | None
+) -> np.ndarray:
+    drawn = draw_result(
+        image, pair.box, state=pair.state, score=pair.score, ground_truth=ground_truth
+    )
+    at = 8, drawn.shape[0] - 10
+    for shade, thickness in ((0, 0, 0), 3), ((255, 255, 255), 1):
+        cv2.putText(drawn, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, shade, thickness, cv2.LINE_AA)
+    return drawn
