@@ -190,6 +190,7 @@ def _by_token(parts: list[Tensor], length: int) -> Tensor:
 
 def _full_precision(x: Tensor) -> AbstractContextManager:
     """Keep autocast off the matrix products. Entered only where it is on: exports stay plain."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
     return nullcontext()
