@@ -16,6 +16,7 @@ from tpf_tracker_ros.tracking.tracker import TrackState
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 WINDOW = 300  # latest values of a stage: 10 s at 30 Hz
 RECENT = 5.0  # s that a problem is shown
+PATIENCE = 2.0  # s until a camera that has not begun yet is reported
 
 
 class Latencies:
@@ -57,7 +58,7 @@ class Health:
         self._values, self._logger = values, logger
         self._topics: dict[str, str] = {}
         self._counts: dict[str, int] = {}
-        self._arrivals: dict[str, float] = {}
+        self._arrivals: dict[str, float] = {}  # of the latest image, time.perf_counter() seconds
         self._problem, self._problems, self._problem_at = '', 0, -np.inf
         self._before: dict[str, tuple] = {}  # (level, message) by name
         self._rates: dict[str, tuple[float, int]] = {}
@@ -65,7 +66,7 @@ class Health:
     def expect(self, camera: str, topic: str) -> None:
         """Images of 'rgb' or 'thermal' are to come on this topic."""
         self._topics[camera], self._counts[camera] = topic, 0
-        self._arrivals.pop(camera, None)
+        self._arrivals[camera] = time.perf_counter() + PATIENCE
 
     def arrived(self, camera: str, size: int, when: float) -> None:
         """An image of size bytes came, at time.perf_counter() when."""
@@ -140,9 +141,9 @@ class Health:
         since, before = self._rates.get(camera, (now - 1, count))
         self._rates[camera] = (now, count)
         values = {'topic': topic, 'images': count, 'hz': f'{(count - before) / (now - since):.1f}'}
-        silent = now - self._arrivals.get(camera, -np.inf)
-        if silent <= max(1.0, self._values['camera_timeout_ms'] / 1e3):
-            return _status(f'tpf_tracker: {camera}', OK, 'images arrive', values)
+        if now - self._arrivals[camera] <= max(1.0, self._values['camera_timeout_ms'] / 1e3):
+            message = 'images arrive' if count else 'waiting for the first image'
+            return _status(f'tpf_tracker: {camera}', OK, message, values)
         if not count:
             level, message = WARN, f'no image on {topic} yet; {_reason(node, topic)}'
         else:

@@ -33,6 +33,7 @@ from tpf_tracker_ros.ros.messages import (
     Detection2D,
     Detection2DArray,
     best,
+    clear_type_error,
     to_box,
     to_detection,
     to_detections,
@@ -48,6 +49,10 @@ IMAGES = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 WARM_UP_SIZE = (640, 512)  # width, height px
 
 
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, TpfError) else repr(error)
+
+
 def _never_raise(callback: Callable) -> Callable:
     """A graph callback that reports what goes wrong and lets the node live."""
 
@@ -56,7 +61,7 @@ def _never_raise(callback: Callable) -> Callable:
         try:
             return callback(self, *args)
         except Exception as error:
-            self._report(str(error) if isinstance(error, TpfError) else repr(error))
+            self._report(_words(error))
 
     return guarded
 
@@ -69,8 +74,8 @@ def _transition(callback: Callable) -> Callable:
         try:
             callback(self)
         except Exception as error:
-            reason = str(error) if isinstance(error, TpfError) else repr(error)
-            self.get_logger().fatal(reason)
+            if self.context.ok():  # else it is told to stop while it starts
+                self.get_logger().fatal(_words(error))
             self._stop()
             if callback.__name__ == 'on_configure':
                 self._free()
@@ -84,17 +89,17 @@ class TrackerNode(LifecycleNode):
     """See the module. Raises TpfError on parameters that are unknown or out of range."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            'tpf_tracker', automatically_declare_parameters_from_overrides=True, **options
-        )
-        self._values = parameters.declare(self, self._parameters_changed)
-        self._health = Health(self._values, self.get_logger())
         self._tracker: Tracker | None = None
         self._worker: Worker | None = None
         self._pairer: FramePairer | None = None
         self._converter: PairConverter | None = None
         self._inputs: list[Callable[[], object]] = []  # each destroys one
         self._outputs: list[Any] = []
+        super().__init__(
+            'tpf_tracker', automatically_declare_parameters_from_overrides=True, **options
+        )
+        self._values = parameters.declare(self, self._parameters_changed)
+        self._health = Health(self._values, self.get_logger())
         # Not of this node's clock: a paused simulation has a health, too.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(
@@ -104,6 +109,10 @@ class TrackerNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
 
     # ---- lifecycle ----
+
+    def start(self) -> bool:
+        """Configure and activate; False where one of them failed and has said why."""
+        return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
 
     @_transition
     def on_configure(self) -> None:
@@ -214,6 +223,7 @@ class TrackerNode(LifecycleNode):
 
             events = PublisherEventCallbacks(incompatible_qos=incompatible)
             publisher = self.create_lifecycle_publisher(kind, name, qos, event_callbacks=events)
+            clear_type_error()
             self._outputs.append(publisher)
             return publisher
 
@@ -257,6 +267,7 @@ class TrackerNode(LifecycleNode):
 
         events = SubscriptionEventCallbacks(incompatible_qos=incompatible)
         subscription = self.create_subscription(kind, topic, callback, qos, event_callbacks=events)
+        clear_type_error()
         self._inputs.append(functools.partial(self.destroy_subscription, subscription))
         return subscription.topic_name
 
@@ -390,26 +401,30 @@ def _header(step: Step) -> Any:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit code 1 where it cannot start."""
-    node = None
-    code = 0
     try:
         rclpy.init(args=args)
+    except Exception as error:  # of a private module of rclpy, on arguments that it cannot parse
+        sys.exit(f'error: {error}')
+    node, code = None, 0
+    try:
         node = TrackerNode()
-        if node.get_parameter('autostart').value and not (
-            node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
-        ):
-            code = int(rclpy.ok())  # the transition has said why, or was told to stop
-        else:
+        if not node.get_parameter('autostart').value or node.start():
             rclpy.spin(node)
+        else:
+            code = 1  # the transition has said why
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except TpfError as error:
         rclpy.logging.get_logger('tpf_tracker').fatal(str(error))
         code = 1
-    finally:
-        if node:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    except Exception:
+        # Told to stop while it starts, it meets an invalid context somewhere.
+        if rclpy.ok():
+            raise
+    code = code if rclpy.ok() else 0
+    if node:
+        node.destroy_node()
+    rclpy.try_shutdown()
     sys.exit(code)
 
 
