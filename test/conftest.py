@@ -1,12 +1,18 @@
 """Shared by all tests: where the real data lies, if it is there."""
 
+import json
 import os
 import resource
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import settings
+
+from tpf_tracker_ros.evaluation.panned import panned_set
 
 # A busy machine makes an example slow, not wrong.
 settings.register_profile('tpf', deadline=None)
@@ -37,3 +43,61 @@ def file_size_limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture(scope='session')
+def real_frames(shared_data):
+    """Twelve frame pairs (320x240) panned over a real one, and their ground truth (12, 4)."""
+    sequence = panned_set(shared_data / 'roadscene', count=1)[0]
+    return list(islice(sequence, 12)), sequence.ground_truth[:12].round()
+
+
+@pytest.fixture(scope='session')
+def write_sequence(real_frames):
+    """write_sequence(root, dataset, name): the real frames in the exact layout of a dataset."""
+    pairs, truth = real_frames
+
+    def text(path, rows, separator=',', end='\r\n'):
+        path.write_text(
+            end.join(separator.join(f'{v:g}' for v in row) for row in rows), newline=''
+        )
+
+    def images(folder, frames, pattern):
+        folder.mkdir(parents=True)
+        for index, frame in enumerate(frames):
+            cv2.imwrite(str(folder / pattern.format(index + 1)), frame[..., ::-1])
+
+    def write(root, dataset, name):
+        folder = Path(root) / name
+        rgb = [pair.rgb for pair in pairs]
+        thermal = [np.dstack([pair.thermal] * 3) for pair in pairs]
+        if dataset == 'gtot':
+            images(folder / 'v', rgb, '{:05}v.png')
+            images(folder / 'i', thermal, '{:05}i.png')
+            corners = np.concatenate([truth[:, :2], truth[:, :2] + truth[:, 2:]], axis=1)
+            text(folder / 'groundTruth_v.txt', corners, ' ', '\n')
+            text(folder / 'groundTruth_i.txt', corners, ' ', '\n')
+            text(folder / 'init.txt', truth, '\t')
+        elif dataset == 'vtuav':
+            images(folder / 'rgb', rgb, '{:06}.jpg')
+            images(folder / 'ir', thermal, '{:06}.jpg')
+            text(folder / 'rgb.txt', truth[::10], ' ')
+            text(folder / 'ir.txt', truth[::10] + 1, ' ')
+        elif dataset == 'antiuav':
+            folder.mkdir(parents=True)
+            codec = cv2.VideoWriter_fourcc(*'mp4v')
+            video = cv2.VideoWriter(str(folder / 'infrared.mp4'), codec, 25, (320, 240))
+            for frame in thermal:
+                video.write(frame)
+            video.release()
+            rows = {'exist': [1] * 11 + [0], 'gt_rect': [*truth[:11].tolist(), []]}
+            (folder / 'infrared.json').write_text(json.dumps(rows))
+        else:
+            # LasHeR's names differ between sequences: i000.jpg here, 000001.jpg there.
+            images(folder / 'visible', rgb, 'v{:03}.jpg')
+            images(folder / 'infrared', thermal, 'i{:03}.jpg')
+            for file in ('visible.txt', 'infrared.txt', 'init.txt'):
+                text(folder / file, truth)
+        return folder
+
+    return write
