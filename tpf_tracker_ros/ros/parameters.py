@@ -52,7 +52,7 @@ class Parameter:
         """The value in the type of the default. Raises TpfError on a wrong type or value."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(self.default, list):
-            value = list(value) if not isinstance(value, str | int | float) else [value]
+            value = list(value) if hasattr(value, '__iter__') else [value]
             fits = len(value) == len(self.default) and all(
                 isinstance(v, int | float) and math.isfinite(v) for v in value
             )

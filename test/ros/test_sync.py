@@ -1,0 +1,73 @@
+"""Pairing of messages as one of the message_filters, and by theirs."""
+
+import importlib.util
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 (pip install tpf_tracker_ros[ros])')
+
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.conversion import Frame, nanoseconds
+from tpf_tracker_ros.ros.sync import Filter, PairFilter, UpstreamPairer
+
+PERIOD = 33_333_333
+upstream = pytest.mark.skipif(
+    importlib.util.find_spec('message_filters') is None,
+    reason='message_filters is not installed (it comes with a ROS 2 installation)',
+)
+
+
+def message(index, skew=0):
+    return Image(header=Header(stamp=Time(nanoseconds=10**18 + index * PERIOD + skew).to_msg()))
+
+
+def test_it_composes_with_filters():
+    cameras, pairs = (Filter(), Filter()), []
+    synchronizer = PairFilter(cameras, slop_ns=10**8)
+    synchronizer.registerCallback(lambda *pair: pairs.append(pair), 'more')
+    last = Filter()  # a filter behind the synchronizer
+    synchronizer.registerCallback(last.signalMessage)
+    behind = []
+    last.registerCallback(lambda rgb, thermal: behind.append(rgb))
+    for index in range(40):
+        if index != 10:
+            cameras[0].signalMessage(message(index))
+        cameras[1].signalMessage(message(index, skew=1000))
+    assert len(pairs) == len(behind) >= 38
+    for rgb, thermal, more in pairs:
+        assert more == 'more'
+        assert nanoseconds(thermal.header.stamp) - nanoseconds(rgb.header.stamp) == 1000
+
+
+def test_a_dead_camera_is_none():
+    cameras, pairs = (Filter(), Filter()), []
+    PairFilter(cameras).registerCallback(lambda *pair: pairs.append(pair))
+    for index in range(30):
+        cameras[1].signalMessage(message(index))
+    assert len(pairs) == 30 and all(rgb is None and thermal for rgb, thermal in pairs)
+
+
+@upstream
+def test_upstream_pairs_and_survives_a_loop():
+    pairer = UpstreamPairer(slop_ns=15_000_000)
+    pairs = []
+    for _ in range(2):
+        for index in range(20):
+            for stream, skew in (('rgb', 0), ('thermal', 500)):
+                frame = Frame(message(index, skew), 0.0)
+                pairs += pairer.add(stream, nanoseconds(frame.header.stamp), frame)
+    assert [round((pair.stamp - 10**18) / PERIOD) for pair in pairs] == [*range(20)] * 2
+    assert {pair.skew for pair in pairs} == {500}
+    assert [pair.epoch for pair in pairs][19:21] == [0, 1] and pairer.paired == 40
+    with pytest.raises(TpfError, match='no offsets'):
+        UpstreamPairer(rgb_offset_ns=5)
+
+
+@pytest.mark.skipif(not upstream.args[0], reason='message_filters is installed')
+def test_upstream_is_refused_where_it_is_not_installed():
+    with pytest.raises(TpfError, match='set sync to nearest'):
+        UpstreamPairer()
