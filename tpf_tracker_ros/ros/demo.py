@@ -48,4 +48,4 @@ def replay_with_report(
     # The box of the first pair is the given one.
     if not np.isfinite(run.boxes[1:]).any():
         raise TpfError(f'nothing was tracked; see {out / "report.png"} and {out / "node.log"}')
-    return summary(metrics)
+    return f'{summary(metrics)}\nresults in {out}'

@@ -119,23 +119,23 @@ def replay(
                 spinning.result()
 
         recorder = Recorder(node, recorded, bag=bag)
-        player = Player(node, _played_topics(sequence), clock=True)
-        _wait_active(node, check)
+        player = Player(node, played_topics(sequence), clock=True)
+        wait_active(node, check)
         player.wait_for_subscribers(MATCH_TIMEOUT, check=check)
         _send_target(node, init, sequence.stamps[0], check)
-        played = _play(player, sequence, rate, check)
-        _drain(recorder, sequence.stamps[-1], check)
+        played = play(player, sequence, rate, check)
+        drain(recorder, sequence.stamps[-1], check)
     return _collect(sequence, played, recorder)
 
 
-def _played_topics(sequence: BagSequence) -> dict[str, type]:
+def played_topics(sequence: BagSequence) -> dict[str, type]:
     """The cameras' images and information, as far as the bag has them."""
     there, images = sequence.bag.topics, list(sequence.topics.values())
     names = images + [camera_info_topic(image) for image in images]
     return {name: KINDS[there[name].kind] for name in names if name in there}
 
 
-def _wait_active(node: Node, check: Callable[[], None]) -> None:
+def wait_active(node: Node, check: Callable[[], None]) -> None:
     """Wait until the node's lifecycle state is active, which it becomes after its warm-up."""
     client = node.create_client(GetState, f'{NODE}/get_state')
     asked: Future | None = None
@@ -165,7 +165,8 @@ def _send_target(node: Node, box: np.ndarray, stamp: int, check: Callable[[], No
     publisher.wait_for_all_acked(Duration(seconds=MATCH_TIMEOUT))
 
 
-def _play(player: Player, sequence: BagSequence, rate: float, check: Callable[[], None]) -> Played:
+def play(player: Player, sequence: BagSequence, rate: float, check: Callable[[], None]) -> Played:
+    """Play the player's topics of the bag, with a progress bar; check is called meanwhile."""
     messages = ((x.topic, x.time, x.data) for x in sequence.bag.messages(player.topics))
     total = sum(sequence.bag.topics[name].count for name in player.topics)
     with tqdm(total=total, desc='replay', unit=' messages', disable=None) as bar:
@@ -177,7 +178,7 @@ def _play(player: Player, sequence: BagSequence, rate: float, check: Callable[[]
         return player.play(messages, rate=rate, progress=progress)
 
 
-def _drain(recorder: Recorder, last_stamp: int, check: Callable[[], None]) -> None:
+def drain(recorder: Recorder, last_stamp: int, check: Callable[[], None]) -> None:
     """Wait for the boxes of the last pair, or until none come any more; then for a status."""
     tracks, latest = recorder.arrivals[TRACKS], time.perf_counter()
     while time.perf_counter() - latest < QUIET:
@@ -205,10 +206,13 @@ def _collect(sequence: BagSequence, played: Played, recorder: Recorder) -> Run:
         pair.stamp: max(moment for moment in (pair.rgb, pair.thermal) if moment is not None)
         for pair in pairs + pairer.flush()
     }
-    row = {stamp: number for number, stamp in enumerate(sequence.stamps)}
-    boxes = np.full((len(row), 4), np.nan)
-    scores, latency_ms = np.full((2, len(row)), np.nan)
+    count = len(sequence)
+    row = {stamp: number for number, stamp in enumerate(sequence.stamps) if stamp in sent}
+    boxes = np.full((count, 4), np.nan)
+    scores, latency_ms = np.full((2, count), np.nan)
     for arrival, message in zip(recorder.arrivals[TRACKS], recorder.messages(TRACKS)):
+        if arrival.stamp not in row:
+            continue  # after a jump of time, where the sequence ends
         number = row[arrival.stamp]
         latency_ms[number] = 1e3 * (arrival.time - sent[arrival.stamp])
         for detection in message.detections:
