@@ -61,8 +61,6 @@ def trackers(args: argparse.Namespace) -> dict[str, Callable]:
     for name, make in found.items():
         for modality in ('rgb', 'thermal'):
             makers[f'{name} {modality}'] = lambda n=name, m=make, c=modality: Peer(n, m, c)
-    if args.peers and 'CSRT' not in found:
-        print('CSRT is missing: this OpenCV is without contrib (see benchmarks/peers.py)')
     return makers
 
 

@@ -45,17 +45,20 @@ class Peer:
         return TrackResult(self.box, float(found), state, self.modality)
 
 
-def peers(nanotrack: Path | None) -> dict[str, Callable]:
-    """Name -> function that makes a fresh OpenCV tracker, for each that can run here.
+def peers(nanotrack: Path) -> dict[str, Callable]:
+    """Name -> function that makes a fresh OpenCV tracker; says which cannot run here.
 
     nanotrack: folder of nanotrack_backbone_sim.onnx and nanotrack_head_sim.onnx.
     """
     makers = {}
-    if nanotrack is not None:
+    parts = [nanotrack / f'nanotrack_{part}_sim.onnx' for part in ('backbone', 'head')]
+    if all(part.is_file() for part in parts):
         params = cv2.TrackerNano_Params()
-        params.backbone = str(nanotrack / 'nanotrack_backbone_sim.onnx')
-        params.neckhead = str(nanotrack / 'nanotrack_head_sim.onnx')
+        params.backbone, params.neckhead = map(str, parts)
         makers['NanoTrack'] = lambda: cv2.TrackerNano_create(params)
     if hasattr(cv2, 'TrackerCSRT_create'):
         makers['CSRT'] = cv2.TrackerCSRT_create
+    for name, need in (('NanoTrack', parts[0]), ('CSRT', 'opencv-contrib-python-headless<5')):
+        if name not in makers:
+            print(f'{name} is missing: it needs {need}')
     return makers

@@ -172,6 +172,34 @@ def models() -> None:
 
 
 @tpf.command(
+    epilog=_examples(
+        'tpf export --model tpf_tiny --out tiny_onnx',
+        'tpf track flight.mcap --init 310,200,24,18 --out result --checkpoint tiny_onnx',
+    )
+)
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option(
+    '--format', 'form', type=click.Choice(['onnx', 'torchscript']), default='onnx',
+    show_default=True,
+)  # fmt: skip
+@click.option('--int8', is_flag=True, help='Quantize matrix products: smaller, less exact.')
+@click.option('--frames', default=150, show_default=True, help='Length of the check.')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder to write.')
+def export(
+    model: str, checkpoint: Path | None, form: str, int8: bool, frames: int, out: Path
+) -> None:
+    """Export for CPUs, and check on a synthetic film that the boxes stay the same."""
+    from tpf_tracker_ros.tracking.export import check_export, export_model
+    from tpf_tracker_ros.tracking.load import load_model
+    from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+    export_model(model, load_model(model, checkpoint), out, form=form, int8=int8)
+    overlap = check_export(out, WorldSequence(0, frames=frames))
+    click.echo(f'{out}: boxes agree with the plain path to a mean IoU of {overlap:.4f}')
+
+
+@tpf.command(
     'import-weights',
     epilog=_examples(
         'tpf import-weights OSTrack_ep0300.pth.tar --model tpf_base --out weights.safetensors'
@@ -256,11 +284,11 @@ def evaluate(
     from tpf_tracker_ros.evaluation.report import write_report
 
     if len(results) == 1 and results[0].is_file():
-        click.echo(summary_table([evaluate_file(results[0], gt, dataset)]))
-        return
-    evaluation = evaluate_folders(
-        results, dataset, gt, tracker=tracker, sequences=sequences, partial=partial
-    )
+        evaluation = evaluate_file(results[0], dataset, gt)
+    else:
+        evaluation = evaluate_folders(
+            results, dataset, gt, tracker=tracker, sequences=sequences, partial=partial
+        )
     for gap in evaluation.gaps:
         click.echo(f'left out: {gap}', err=True)
     click.echo(summary_table(evaluation.scores))

@@ -90,8 +90,8 @@ def test_one_file(published, tmp_path):
     results, gt = published
     path = results / 'Good' / 'Good_car.txt'
     truth = gt / 'car' / 'visible.txt'
-    assert evaluate_file(path, truth).summary()['PR'] == 100
-    assert evaluate_file(path, truth, 'rgbt234').summary()['MPR'] == 100
+    assert evaluate_file(path, None, truth).scores[0].summary()['PR'] == 100
+    assert evaluate_file(path, 'rgbt234', truth).scores[0].summary()['MPR'] == 100
     np.savetxt(path, TRUTH[:7], fmt='%g')
     with pytest.raises(TpfError, match='7 of 12 boxes'):
-        evaluate_file(path, truth)
+        evaluate_file(path, None, truth)

@@ -103,6 +103,15 @@ def test_prefixes_times_and_backquotes(tmp_path, prefix):
     }
 
 
+def test_two_trackers_in_one_folder(tmp_path):
+    for tracker in ('Alpha', 'Beta'):
+        (tmp_path / f'{tracker}_car.txt').write_text('1,2,3,4\n')
+    (tmp_path / 'Alpha_dog.txt').write_text('1,2,3,4\n')
+    for tracker in ('Alpha', 'Beta'):
+        found = find_results(tmp_path, ['car', 'dog'], tracker)
+        assert found['car'].name == f'{tracker}_car.txt'
+
+
 def test_a_folder_of_something_else(tmp_path):
     (tmp_path / 'notes.txt').write_text(str(math.pi))
     assert find_results(tmp_path, ['car']) == {}

@@ -67,7 +67,7 @@ def find_folders(root: Path, wanted: str, depth: int = DEPTH) -> dict[str, Path]
     if not root.is_dir():
         raise TpfError(f'{root} is not a folder')
     if (root / wanted).exists():
-        return {root.name: root}
+        return {root.resolve().name: root}
     found = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()) if depth else ():
         found |= find_folders(folder, wanted, depth - 1)
@@ -108,7 +108,7 @@ def open_sequence(folder: Path, dataset: str | None = None) -> MediaSequence:
             f'expected {" and ".join(parts) if dataset else "visible and infrared, for example"}'
         )
     rgb = layout.rgb and folder / layout.rgb
-    sequence = MediaSequence(rgb, folder / layout.thermal, name=folder.name)
+    sequence = MediaSequence(rgb, folder / layout.thermal, name=folder.resolve().name)
     starts = [
         name for name in (layout.init, layout.truths[0]) if name and (folder / name).exists()
     ]

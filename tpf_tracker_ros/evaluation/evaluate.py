@@ -87,18 +87,21 @@ def evaluate_folders(
     return evaluation
 
 
-def evaluate_file(result: Path, gt: Path, dataset: str | None = None) -> Scores:
+def evaluate_file(result: Path, dataset: str | None, gt: Path) -> Evaluation:
     """One result file against one ground-truth file, by LasHeR's rules or the dataset's."""
     corners = dataset is not None and get_layout(dataset).two_corners
     protocol = PROTOCOLS[dataset] if dataset else ONE_SEQUENCE
+    name = result.stem
     boxes = read_boxes(
         result, corner_pixels=protocol.corner_pixels, whole_pixels=protocol.whole_pixels
     )
-    truths = {result.stem: read_truth(gt, corners)[None]}
-    gaps = find_gaps(str(result), {result.stem: boxes}, truths, protocol)
+    truths = {name: read_truth(gt, corners)[None]}
+    gaps = find_gaps(str(result), {name: boxes}, truths, protocol)
     if gaps:
         raise TpfError(f'{gaps[0]}; the ground truth is {gt}')
-    return score_tracker(result.stem, {result.stem: boxes}, truths, protocol)
+    scores = [score_tracker(name, {name: boxes}, truths, protocol)]
+    results = {name: {name: boxes}}
+    return Evaluation(dataset or gt.stem, protocol, scores, results, truths, {}, [])
 
 
 def find_trackers(
@@ -109,7 +112,7 @@ def find_trackers(
     for folder in results:
         if not folder.is_dir():
             raise TpfError(f'{folder} is not a folder of result files')
-        files = find_results(folder, sequences)
+        files = find_results(folder, sequences, tracker)
         if files:
             candidates = {tracker or folder.resolve().name: files}
         else:

@@ -151,7 +151,8 @@ class Scores:
 
     def curve(self, metric: Metric, chosen: list[str] | None = None) -> np.ndarray:
         """The dataset's curve (T,), over the chosen sequences; NaN when none of them is there."""
-        rows = [i for i, name in enumerate(self.sequences) if chosen is None or name in chosen]
+        chosen = set(self.sequences if chosen is None else chosen)
+        rows = [i for i, name in enumerate(self.sequences) if name in chosen]
         if not rows:
             return np.full(len(metric.thresholds), np.nan)
         weights = self.frames[rows] if self.protocol.pooled else None

@@ -89,11 +89,14 @@ def read_json_boxes(path: Path, key: str) -> np.ndarray:
         raise TpfError(f'{path} holds no list {key!r} of boxes [x, y, w, h]: {error!r}') from None
 
 
-def find_results(folder: Path, sequences: list[str]) -> dict[str, Path]:
+def find_results(
+    folder: Path, sequences: list[str], tracker: str | None = None
+) -> dict[str, Path]:
     """Sequence name -> result file, for the sequences that have one.
 
-    All files of a folder carry one prefix (none, 'TRACKER_', ...); whatever is named otherwise,
-    like SEQ_time.txt, is passed over.
+    All files of a tracker carry one prefix (none, 'TRACKER_', ...): the one that begins with the
+    tracker's name, or that most files have. Whatever is named otherwise, like SEQ_time.txt, is
+    passed over.
     """
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES}
     prefixes = Counter(
@@ -101,5 +104,6 @@ def find_results(folder: Path, sequences: list[str]) -> dict[str, Path]:
     )
     if not prefixes:
         return {}
-    prefix = max(prefixes, key=lambda text: (prefixes[text], -len(text)))
+    named = [text for text in prefixes if tracker and text.startswith(tracker)]
+    prefix = max(named or prefixes, key=lambda text: (prefixes[text], -len(text)))
     return {name: files[prefix + name] for name in sequences if prefix + name in files}
