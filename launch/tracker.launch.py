@@ -20,7 +20,6 @@ ARGUMENTS = {
     'thermal_info': ('thermal/camera_info', 'topic of the thermal CameraInfo'),
     'namespace': ('', 'namespace of the node'),
     'use_sim_time': ('false', 'take the time from /clock'),
-    'log_level': ('info', 'debug, info, warn, error or fatal'),
     'rviz': ('false', 'show the overlay and the boxes in RViz'),
     'params_file': (
         str(config_file('tracker.yaml')),
@@ -69,7 +68,6 @@ def _tracker(context: LaunchContext) -> list[Node]:
                 ('rgb/camera_info', given('rgb_info')),
                 ('thermal/camera_info', given('thermal_info')),
             ],
-            arguments=['--ros-args', '--log-level', f'tpf_tracker:={given("log_level")}'],
             additional_env=image_environment(),
             output='screen',
             emulate_tty=True,
