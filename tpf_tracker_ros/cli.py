@@ -281,7 +281,6 @@ def evaluate(
     RESULTS: folders of a tracker's result files, folders of such folders, or one file.
     """
     from tpf_tracker_ros.evaluation.evaluate import evaluate_file, evaluate_folders, summary_table
-    from tpf_tracker_ros.evaluation.report import write_report
 
     if len(results) == 1 and results[0].is_file():
         evaluation = evaluate_file(results[0], dataset, gt)
@@ -293,6 +292,8 @@ def evaluate(
         click.echo(f'left out: {gap}', err=True)
     click.echo(summary_table(evaluation.scores))
     if out is not None:
+        from tpf_tracker_ros.evaluation.report import write_report
+
         write_report(evaluation, out, images=gt)
         click.echo(f'report: {out / "report.html"}')
 

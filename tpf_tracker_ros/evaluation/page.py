@@ -58,8 +58,8 @@ def page(evaluation: Evaluation, plots: list[str], images: Path | None) -> str:
     parts = [
         '<!doctype html><html lang="en"><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{evaluation.dataset}: tracking results</title><style>{STYLE}</style>',
-        f'<h1>Tracking results on {evaluation.dataset}</h1>',
+        f'<title>{escape(evaluation.dataset)}: tracking results</title><style>{STYLE}</style>',
+        f'<h1>Tracking results on {escape(evaluation.dataset)}</h1>',
         f'<p>{len(evaluation.truths)} sequences. Rates in percent; click a heading to sort.</p>',
         *(f'<p class="note">Left out: {escape(gap)}</p>' for gap in evaluation.gaps),
         table(
