@@ -111,33 +111,36 @@ def summary(metrics: dict) -> str:
 def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None:
     """RGB, thermal and the newest fused image side by side, each with box and ground truth."""
     truth = sequence.ground_truth
+    note = '' if truth is None else ', white: ground truth'
     bag = Bag(out / 'tracks.mcap')
     messages = bag.messages([FUSED])
-    fused, panel = next(messages, None), None
+    message = next(messages, None)
+    fused, fused_stamp = None, 0
     thermal_range = ThermalRange()
     frames = tqdm(sequence, 'overlay.mp4', len(sequence), unit=' pairs', disable=None)
     with VideoFile(out / 'overlay.mp4', frame_rate(sequence)) as video:
         for number, pair in enumerate(frames):
+            box, score, state = pairs[number]
             known = None if truth is None else truth[number]
-            draw = partial(_draw_panel, pair=pairs[number], ground_truth=known)
-            panels = [] if pair.rgb is None else [draw('RGB', pair.rgb)]
+            draw = partial(draw_result, box=box, score=score, state=state, ground_truth=known)
+            panels = [] if pair.rgb is None else [_caption(draw(pair.rgb), f'RGB{note}')]
             if pair.thermal is not None:
-                grey = thermal_range.to_uint8(pair.thermal)
-                panels.append(draw('thermal', cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)))
-            if fused and bag.stamp(fused) == pair.stamp:
-                panel = draw('fused', decode_rgb(bag.decode(fused)))
-                fused = next(messages, None)
-            panels.append(np.zeros_like(panels[0]) if panel is None else panel)
+                grey = cv2.cvtColor(thermal_range.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
+                panels.append(_caption(draw(grey), 'thermal'))
+            if message and bag.stamp(message) == pair.stamp:
+                fused, fused_stamp = draw(decode_rgb(bag.decode(message))), pair.stamp
+                message = next(messages, None)
+            if fused is None:
+                panels.append(_caption(np.zeros_like(panels[0]), 'no fused image yet'))
+            else:
+                age = (pair.stamp - fused_stamp) / 1e9
+                panels.append(_caption(fused, f'fused, {age:.1f} s ago' if age else 'fused'))
             video.write(np.hstack(panels))
 
 
-def _draw_panel(
-    name: str, image: np.ndarray, *, pair: Shown, ground_truth: np.ndarray | None
-) -> np.ndarray:
-    drawn = draw_result(
-        image, pair.box, state=pair.state, score=pair.score, ground_truth=ground_truth
-    )
-    at = 8, drawn.shape[0] - 10
+def _caption(image: np.ndarray, text: str) -> np.ndarray:
+    """A copy with the text at the bottom."""
+    image, at = image.copy(), (8, image.shape[0] - 10)
     for shade, thickness in ((0, 0, 0), 3), ((255, 255, 255), 1):
-        cv2.putText(drawn, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, shade, thickness, cv2.LINE_AA)
-    return drawn
+        cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, shade, thickness, cv2.LINE_AA)
+    return image
