@@ -10,7 +10,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from tpf_tracker_ros.core.pairing import FramePairer
-from tpf_tracker_ros.ros.dds import PROFILE_VARIABLES, config_file, shared_memory_segment
+from tpf_tracker_ros.ros.dds import PROFILE_VARIABLE, config_file, shared_memory_segment
 from tpf_tracker_ros.tracking.tracker import TrackState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -77,7 +77,7 @@ class Health:
             self._logger.warning(
                 f'{camera} images of {size} bytes do not fit into the shared-memory segment of '
                 f'{segment} bytes, so many will be lost; start the node and the camera with '
-                f'{PROFILE_VARIABLES[0]}={config_file("fastdds.xml")}'
+                f'{PROFILE_VARIABLE}={config_file("fastdds.xml")}'
             )
 
     def note(self, problem: str) -> None:

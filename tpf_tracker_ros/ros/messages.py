@@ -1,8 +1,5 @@
 """Boxes as vision_msgs and back."""
 
-import contextlib
-import ctypes
-
 import numpy as np
 from std_msgs.msg import Header
 
@@ -17,16 +14,6 @@ from vision_msgs.msg import (  # noqa: E402
     Detection2DArray,
     ObjectHypothesisWithPose,
 )
-
-
-def clear_type_error() -> None:
-    """Call it after making a publisher or subscription of vision_msgs.
-
-    Fast DDS asks for introspection, which our own build of them has not, and leaves its error
-    behind; rcutils would print ten lines about it at whatever error comes next.
-    """
-    with contextlib.suppress(OSError):
-        ctypes.CDLL('librcutils.so').rcutils_reset_error()
 
 
 def to_detection(

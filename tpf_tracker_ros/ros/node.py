@@ -33,7 +33,6 @@ from tpf_tracker_ros.ros.messages import (
     Detection2D,
     Detection2DArray,
     best,
-    clear_type_error,
     to_box,
     to_detection,
     to_detections,
@@ -223,7 +222,6 @@ class TrackerNode(LifecycleNode):
 
             events = PublisherEventCallbacks(incompatible_qos=incompatible)
             publisher = self.create_lifecycle_publisher(kind, name, qos, event_callbacks=events)
-            clear_type_error()
             self._outputs.append(publisher)
             return publisher
 
@@ -267,7 +265,6 @@ class TrackerNode(LifecycleNode):
 
         events = SubscriptionEventCallbacks(incompatible_qos=incompatible)
         subscription = self.create_subscription(kind, topic, callback, qos, event_callbacks=events)
-        clear_type_error()
         self._inputs.append(functools.partial(self.destroy_subscription, subscription))
         return subscription.topic_name
 
