@@ -126,7 +126,7 @@ def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None
             panels = [] if pair.rgb is None else [_caption(draw(pair.rgb), f'RGB{note}')]
             if pair.thermal is not None:
                 grey = cv2.cvtColor(thermal_range.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
-                panels.append(_caption(draw(grey), 'thermal'))
+                panels.append(_caption(draw(grey), f'thermal{note}'))
             if message and bag.stamp(message) == pair.stamp:
                 fused, fused_stamp = draw(decode_rgb(bag.decode(message))), pair.stamp
                 message = next(messages, None)
