@@ -13,7 +13,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.image_encoding import decode_rgb
 from tpf_tracker_ros.models import packaged_weights
 from tpf_tracker_ros.ros.graph import wait_until
-from tpf_tracker_ros.ros.replay import FUSED, STATUS, TRACKS, replay
+from tpf_tracker_ros.ros.replay import FUSED, TRACKS, replay
 from tpf_tracker_ros.tracking.load import load_tracker
 from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.training.world_sequence import WorldSequence
@@ -56,7 +56,7 @@ def test_what_was_published_is_recorded_and_counted(bag, tmp_path):
     assert published.sum() == int(run.status['published'])
     assert (run.latency_ms[published] > 0).all()
     tracks = Bag(tmp_path / 'tracks.mcap')
-    assert {TRACKS, STATUS, FUSED} == set(tracks.topics)
+    assert {TRACKS, FUSED} == set(tracks.topics)
     stamps = [tracks.stamp(message) for message in tracks.messages([TRACKS])]
     assert stamps == list(run.stamps[published])
     for message in tracks.messages([FUSED]):

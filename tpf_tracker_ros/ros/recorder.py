@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -25,12 +26,13 @@ class Arrival(NamedTuple):
 
 
 class Recorder:
-    """Subscribes to topics, keeps their messages, and writes all of them to a bag.
+    """Subscribes to topics, keeps their messages, and writes them to a bag.
 
     topics: full name -> message class; all messages must begin with a header.
     bag: an open BagWriter, or None. Its time is the header's stamp, so that what was recorded
         lines up with the images it was computed from. Images go there alone: 30 a second would
-        soon fill the memory.
+        soon fill the memory. Diagnostics are kept alone: they are stamped with today's time,
+        and a bag that lasts from the recording until today cannot be played.
 
     The messages arrive in whatever thread spins the node.
     """
@@ -50,7 +52,7 @@ class Recorder:
     def _arrived(self, name: str, data: bytes) -> None:
         kind = self._topics[name]
         arrival = Arrival(header_stamp(data), time.perf_counter(), data)
-        if self._bag:
+        if self._bag and kind is not DiagnosticArray:
             type_name = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
             self._bag.write_serialized(name, type_name, data, arrival.stamp)
         self.arrivals[name].append(arrival._replace(data=b'') if kind is Image else arrival)

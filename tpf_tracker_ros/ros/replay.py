@@ -87,7 +87,7 @@ def replay(
     """Play a recording to a tracker node, started for it, and collect what it publishes.
 
     init: box (4,) x, y, w, h px in the first pair. out: folder for tracks.mcap (boxes, fused
-    images, status) and the node's log; without it, no fused images are asked for.
+    images) and the node's log; without it, no fused images are asked for.
     rate: times as fast as recorded. parameters: of the node.
     Raises TpfError when the box or the bag is bad, or the node does not start or dies.
     """
