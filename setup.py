@@ -24,13 +24,15 @@ setup(
     ],
     zip_safe=False,
     install_requires=[
+        'apsw>=3.40',
+        "backports.zstd>=1.0,<2; python_version < '3.14'",
         'click>=8.0,<9',
+        'lz4>=4.0,<5',
         'matplotlib>=3.6,<4',
         'numpy>=1.23,<3',
         'opencv-python-headless>=4.9,<5',  # 5 changes the type constants that cv_bridge uses
         'rosbags>=0.11,<0.12',
         'safetensors>=0.4,<1',
-        'scipy>=1.9,<2',
         'torch>=2.4,<3',
         'tqdm>=4.64,<5',
     ],
@@ -40,14 +42,17 @@ setup(
             'ros-rclpy[fastrtps]>=9.1,<9.2',
             'ros-diagnostic-msgs>=5.5,<5.6',
             'ros-geometry-msgs>=5.5,<5.6',
+            'ros-lifecycle-msgs>=2.3,<2.4',
+            'ros-rcl-interfaces>=2.3,<2.4',
+            'ros-rosgraph-msgs>=2.3,<2.4',
             'ros-sensor-msgs>=5.5,<5.6',
             'ros-std-msgs>=5.5,<5.6',
             'ros-std-srvs>=5.5,<5.6',
             'lark-parser>=0.12,<0.13',  # lark 1.x would overwrite the one that rosidl needs
         ],
-        'train': ['tensorboard>=2.14,<3'],
-        'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2'],
-        'dev': ['hypothesis>=6.80,<7', 'pytest>=7.4,<10', 'ruff>=0.12'],
+        'train': ["tomli>=2.0,<3; python_version < '3.11'"],
+        'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
+        'dev': ['hypothesis>=6.80,<7', 'pytest>=7.4,<10', 'pyyaml>=6.0,<7', 'ruff>=0.17,<0.18'],
     },
     entry_points={
         'console_scripts': [

@@ -38,11 +38,11 @@ pip() {
   .venv/bin/python -m pip --disable-pip-version-check "$@"
 }
 if [[ $ros == wheels ]]; then
-  pins=scripts/pins.txt extras=ros,onnx,dev
+  pins=scripts/pins.txt extras=ros,train,onnx,dev
   pip install -q -c $pins setuptools
 else
   # The numpy that this ROS 2 was compiled against must stay.
-  pins=.venv/pins.txt extras=onnx,dev
+  pins=.venv/pins.txt extras=train,onnx,dev
   { "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}")'; grep ^torch== scripts/pins.txt; } >$pins
 fi
 pip install -q --no-build-isolation -c $pins ${TPF_PIP_ARGS:-} -e ".[$extras]"
