@@ -39,12 +39,12 @@ pip() {
 }
 if [[ $ros == wheels ]]; then
   pins=scripts/pins.txt extras=ros,train,onnx,dev
-  pip install -q -c $pins setuptools
 else
   # The numpy that this ROS 2 was compiled against must stay.
   pins=.venv/pins.txt extras=train,onnx,dev
   { "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}")'; grep ^torch== scripts/pins.txt; } >$pins
 fi
+pip install -q -c scripts/pins.txt setuptools
 pip install -q --no-build-isolation -c $pins ${TPF_PIP_ARGS:-} -e ".[$extras]"
 if [[ $ros == wheels ]] && ! command -v "${CXX:-g++}" >/dev/null; then
   echo '== no C++ compiler found: installing zig into .venv'
