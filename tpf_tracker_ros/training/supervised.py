@@ -120,7 +120,6 @@ class SupervisedTraining:
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, config.weight_decay), lr=config.learning_rate
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.world = World(config.world, self.generator)
         self.step = 0
@@ -192,8 +191,9 @@ class SupervisedTraining:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+            for group in self.optimizer.param_groups:
+                group['lr'] = config.learning_rate * self._rate(self.step)
             self.optimizer.step()
-            self.schedule.step()
             self.average.update_parameters(self.model)
             self.step += 1
             with torch.no_grad():
@@ -215,7 +215,6 @@ class SupervisedTraining:
             'model': self.model.state_dict(),
             'average': self.average.state_dict(),
             'optimizer': self.optimizer.state_dict(),
-            'schedule': self.schedule.state_dict(),
             'generator': self.generator.get_state(),
         }
         partial = self.folder / 'state.part'
@@ -235,7 +234,6 @@ class SupervisedTraining:
         self.model.load_state_dict(state['model'])
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
-        self.schedule.load_state_dict(state['schedule'])
         self.generator.set_state(state['generator'].cpu())
         self.step = state['step']
 
