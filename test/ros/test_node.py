@@ -438,6 +438,18 @@ def test_incompatible_qos_is_reported_with_the_cure(tracker_node):
         graph.until(lambda: graph.logged('ask for volatile durability'), 'cure')
 
 
+def test_an_image_that_does_not_fit_into_shared_memory_is_reported(tracker_node, monkeypatch):
+    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
+    with tracker_node(mode='rgb') as graph:
+        graph.cameras.pop('thermal')
+        graph.connected()
+        graph.cameras['rgb'].publish(
+            to_image_message(np.zeros((512, 640, 3), np.uint8), header(0))
+        )
+        graph.until(lambda: graph.logged('983040 bytes do not fit into the shared'), 'warning')
+        assert graph.logged('fastdds.xml')
+
+
 def test_silent_topics_are_named_in_the_diagnostics(tracker_node):
     with tracker_node(mode='rgb') as graph:
         graph.until(lambda: 'rgb' in graph.health, 'diagnostics')

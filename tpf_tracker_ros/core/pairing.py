@@ -82,7 +82,7 @@ class FramePairer:
         slop_ns: int = 15_000_000,
         rgb_offset_ns: int = 0,
         thermal_offset_ns: int = 0,
-        camera_timeout_ns: int = 500_000_000,
+        camera_timeout_ns: int = 300_000_000,
         depth: int = 16,
     ) -> None:
         if mode not in MODES:

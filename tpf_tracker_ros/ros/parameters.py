@@ -116,7 +116,7 @@ TABLE = {
         _live('rgb_offset_ms', 0.0, 'added to RGB stamps for pairing', low=-1e6, high=1e6),
         _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e6, high=1e6),
         _live(
-            'camera_timeout_ms', 500.0,
+            'camera_timeout_ms', 300.0,
             'a camera so far behind the other is dead: go on with the other', low=1, high=1e6,
         ),
         Parameter(
