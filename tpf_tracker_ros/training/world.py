@@ -23,6 +23,7 @@ from tpf_tracker_ros.training.textures import (
 )
 
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
+GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,25 @@ class World:
 
     def _scene(self, batch: int) -> '_Scene':
         """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
-        config, count = self.config, self.config.objects
-        draw = {'generator': self.generator}
+        near = self._nearness(batch)
+        patch = self._chance(self.config.patch_share, batch)
+        layers, background = self._paths(near, patch)
+        sprite, tint, hidden = self._dresses(batch, patch)
+        reach = torch.where(
+            patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
+        )
+        views, box = self._views(_bounds(layers[:, :, TARGET], reach))
+        return _Scene(layers, views, box, background, sprite, tint, hidden)
 
-        # Part 1: position (B, V, L, 2), half-size and angle of each layer; layer 0 is the
-        # background, 1 the target. The dynamic template lies in time near the search view.
-        near = torch.tensor([0.0, 0.8, 1.0], device=self.device)[:, None]
-        near = near + torch.tensor([0.0, 0.2, 0.0], device=self.device)[:, None] * self._normal(
-            batch, 1, 1
-        )  # (B, V, 1)
-        patch = self._chance(config.patch_share, batch)[:, None, None]
+    def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+        """Where every layer is in every view, and the background textures that lie there.
+
+        near: (B, V, 1) how much of the motion has happened; patch: (B,) whether the target is
+        a patch of the background. Returns maps
+        (B, V, L, 3, 3) from layer coordinates to the world, and texture indices (B,).
+        """
+        config, count, draw = self.config, self.config.objects, {'generator': self.generator}
+        batch = len(patch)
 
         growth = near * self._normal(batch, 1, count + 1) * config.scale_deviation
         turn = near * self._normal(batch, 1, count + 1) * config.angle_deviation
@@ -124,67 +134,65 @@ class World:
         growth = growth + growth[:, :, :1]
         turn = turn + 0.5 * turn[:, :, :1]
 
-        log_aspect = self._normal(batch, 1, count + 1) * 0.35
+        log_aspect = self._normal(batch, 1, count + 1) * 0.35 + stretch
         size = torch.exp(uniform(-0.5, 0.6, batch, 1, count + 1, **draw))
-        size[:, :, 1] = 1
-        log_aspect = log_aspect + stretch
-        half = torch.stack(
-            [
-                0.5 * size * torch.exp(growth + log_aspect / 2),
-                0.5 * size * torch.exp(growth - log_aspect / 2),
-            ],
-            -1,
-        )
+        size[:, :, TARGET] = 1
+        half = 0.5 * size[..., None] * _sides(growth, log_aspect)
         start = uniform(-2.2, 2.2, batch, 1, count + 1, 2, **draw)
-        start[:, :, 1] = 0
+        start[:, :, TARGET] = 0
         centre = start + place
         angle = uniform(-0.3, 0.3, batch, 1, count + 1, **draw) + turn
 
-        # The background's texels: 12 to 48 to a target size; it starts where it has some detail.
+        # The background's texels: 12 to 48 to a target size; it starts where it has some detail,
+        # and turns and zooms about that spot, so that the spot stays in sight.
         background = torch.randint(len(self._backgrounds), (batch,), device=self.device, **draw)
         span = config.background_size / torch.exp(uniform(2.5, 3.9, batch, 1, **draw))
-        zoom = torch.exp(growth[:, :, 0])
-        half[:, :, 0] = (0.5 * span * zoom)[..., None]
+        zoom = torch.exp(growth[:, :, GROUND])
+        half[:, :, GROUND] = (0.5 * span * zoom)[..., None]
         anchor = -0.5 * span[..., None] * self._detailed_spot(background)[:, None]
-        background_turn = turn[:, :, 0] + uniform(-3.2, 3.2, batch, 1, **draw)
-        angle[:, :, 0] = background_turn
-        # The background turns and zooms about the target's start, so that it stays in sight.
-        pivot = _rotate(anchor, background_turn) * zoom[..., None]
-        centre[:, :, 0] = pivot + 0.5 * place[:, :, 0]
+        angle[:, :, GROUND] = turn[:, :, GROUND] + uniform(-3.2, 3.2, batch, 1, **draw)
+        carried = 0.5 * place[:, :, GROUND]
+        centre[:, :, GROUND] = _rotate(anchor, angle[:, :, GROUND]) * zoom[..., None] + carried
 
-        # A patch is carried by the background: same motion, upright at the start.
-        carried = patch[..., 0]
-        centre[:, :, 1] = torch.where(patch, 0.5 * place[:, :, 0], centre[:, :, 1])
-        still = torch.stack(
-            [
-                0.5 * zoom * torch.exp(log_aspect[:, :1, 1] / 2),
-                0.5 * zoom * torch.exp(-log_aspect[:, :1, 1] / 2),
-            ],
-            -1,
-        )
-        half[:, :, 1] = torch.where(patch, still, half[:, :, 1])
-        angle[:, :, 1] = torch.where(carried, turn[:, :, 0], angle[:, :, 1])
+        # A patch has the background's motion and is upright at the start.
+        is_patch = patch[:, None]
+        still = 0.5 * _sides(growth[:, :, GROUND], log_aspect[:, :1, TARGET])
+        centre[:, :, TARGET] = torch.where(is_patch[..., None], carried, centre[:, :, TARGET])
+        half[:, :, TARGET] = torch.where(is_patch[..., None], still, half[:, :, TARGET])
+        angle[:, :, TARGET] = torch.where(is_patch, turn[:, :, GROUND], angle[:, :, TARGET])
 
-        # An occluder follows the target's search position and covers a part of it.
+        # The last object may lie over a part of the target in the search view.
         covers = self._chance(config.occlusion_share, batch)[:, None]
-        beside = centre[:, SEARCH, 1] + uniform(-0.6, 0.6, batch, 2, **draw)
+        beside = centre[:, SEARCH, TARGET] + uniform(-0.6, 0.6, batch, 2, **draw)
         centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
+        return _similarity(centre, half, angle), background
 
-        # Part 2: which textures, how they differ, and what shows in which modality.
+    def _nearness(self, batch: int) -> Tensor:
+        """How much of the whole motion has happened at each view (B, V, 1).
+
+        None at the initial template, all at the search view; the dynamic one lies near that.
+        """
+        fixed = torch.tensor([0.0, 0.8, 1.0], device=self.device)[:, None]
+        loose = torch.tensor([0.0, 0.2, 0.0], device=self.device)[:, None]
+        return fixed + loose * self._normal(batch, 1, 1)
+
+    def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sprites (B, objects), their tints (B, objects, 4), what shows (B, objects, 2)."""
+        count, draw = self.config.objects, {'generator': self.generator}
         sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
-        twin = self._chance(config.twin_share, batch, count)
+        twin = self._chance(self.config.twin_share, batch, count)
         sprite = torch.where(twin, sprite[:, :1], sprite)
         tint = uniform(-0.35, 0.35, batch, count, CHANNELS, **draw)
         tint[:, 0] = 0
         shows = uniform(0, 1, batch, count, 2, **draw)
         hidden = torch.where(shows < 0.12, shows * 3, torch.ones_like(shows))
         hidden[..., 1] = torch.where(hidden[..., 0] < 1, 1.0, hidden[..., 1])
-        hidden[:, 0] *= (~patch[:, 0]).float()  # a patch target is part of the background
+        hidden[:, 0] *= (~patch[:, None]).float()  # a patch is drawn with the background
+        return sprite, tint, hidden
 
-        # Part 3: views. The box follows from the silhouette, or the patch's rectangle.
-        layers = _similarity(centre, half, angle)
-        reach = torch.where(patch[:, 0], _square_support(self.device), self._support[sprite[:, 0]])
-        boxes = _bounds(layers[:, :, 1], reach)  # (B, V, 4) cx, cy, w, h in the world
+    def _views(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Views (B, V, 3, 3) of a target with boxes (B, V, 4), and its box in the search view."""
+        config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
         length = side * config.template_factor
@@ -196,14 +204,14 @@ class World:
             * config.search_factor
             * torch.exp((self._normal(batch) * config.search_scale).clamp(-0.5, 0.5))
         )
-        shift = uniform(-1, 1, batch, 2, **draw) * config.search_shift
+        shift = uniform(-1, 1, batch, 2, generator=self.generator) * config.search_shift
         away = self._chance(config.absent_share, batch)[:, None]
         shift = torch.where(away, shift.sign() * (config.search_factor + shift.abs()), shift)
         look[:, SEARCH] += shift * side[:, SEARCH, None]
         views = _similarity(look, length[..., None].expand(-1, -1, 2) / 2, length * 0)
-        relative = boxes[:, SEARCH] / length[:, SEARCH, None]
-        relative[:, :2] = (boxes[:, SEARCH, :2] - look[:, SEARCH]) / length[:, SEARCH, None] + 0.5
-        return _Scene(layers, views, relative, background, sprite, tint, hidden)
+        box = boxes[:, SEARCH] / length[:, SEARCH, None]
+        box[:, :2] = (boxes[:, SEARCH, :2] - look[:, SEARCH]) / length[:, SEARCH, None] + 0.5
+        return views, box
 
     def _detailed_spot(self, background: Tensor, tries: int = 4) -> Tensor:
         """For each background (B,) the most detailed of a few random spots (B, 2) in -1..1."""
@@ -297,6 +305,11 @@ def _rotate(xy: Tensor, angle: Tensor) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     x, y = xy[..., 0], xy[..., 1]
     return torch.stack([cos * x - sin * y, sin * x + cos * y], -1)
+
+
+def _sides(log_scale: Tensor, log_aspect: Tensor) -> Tensor:
+    """Widths and heights (..., 2) of this scale and aspect."""
+    return torch.exp(torch.stack([log_scale + log_aspect / 2, log_scale - log_aspect / 2], -1))
 
 
 def _similarity(centre: Tensor, half: Tensor, angle: Tensor) -> Tensor:
