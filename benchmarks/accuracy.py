@@ -19,12 +19,12 @@ import numpy as np
 from peers import Peer, peers
 
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.evaluation.cutouts import cutout_set
 from tpf_tracker_ros.evaluation.media import MediaSequence
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.results import read_boxes
-from tpf_tracker_ros.evaluation.sequence import Sequence
 from tpf_tracker_ros.tracking.benchmark import run_sequence
 
 CONSTANT, SWITCH = DEGRADATIONS[:3], DEGRADATIONS[3:]

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file
-from tpf_tracker_ros.evaluation.sequence import Sequence
+from tpf_tracker_ros.core.sequence import Sequence
 
 # A stamp of zero means 'none' in ROS, so sequences whose time begins at zero begin here.
 EPOCH = 1_700_000_000_000_000_000

@@ -6,9 +6,9 @@ from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import bag_files
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.registration import register_by
+from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.evaluation.datasets import open_sequence
 from tpf_tracker_ros.evaluation.media import MediaSequence
-from tpf_tracker_ros.evaluation.sequence import Sequence
 
 
 def open_source(

@@ -8,7 +8,7 @@ import numpy as np
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.evaluation.sequence import Sequence
+from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.ros.replay import replay
 from tpf_tracker_ros.ros.report import summary, write_report
 

@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.evaluation.datasets import find_sequences, open_sequence, read_names
-from tpf_tracker_ros.evaluation.sequence import Sequence
 from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.tracking.tracker import Tracker
 

@@ -21,8 +21,8 @@ from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file, writing
 from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.core.thermal import ThermalRange
-from tpf_tracker_ros.evaluation.sequence import Sequence
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
 
 
