@@ -30,6 +30,8 @@ from tpf_tracker_ros.training.losses import (
 )
 from tpf_tracker_ros.training.world import DYNAMIC, INITIAL, SEARCH, Batch, World, WorldConfig
 
+CHUNK = 50  # steps between lines of the log
+
 
 @dataclass(frozen=True)
 class SupervisedConfig:
@@ -153,12 +155,12 @@ class SupervisedTraining:
                 )
             progress = tqdm(total=self.config.steps, initial=self.step, unit='step')
             while self.step < self.config.steps:
-                row = self._train_chunk(min(50, self.config.steps - self.step))
+                row = self._train_chunk(min(CHUNK, self.config.steps - self.step))
                 progress.update(self.step - progress.n)
                 progress.set_postfix(loss=row[1], iou=row[6], pairs_s=row[7], data=row[8])
                 log.writerow(row)
                 file.flush()
-                if self.step % self.config.save_every < 50 or self.step == self.config.steps:
+                if self.step % self.config.save_every < CHUNK or self.step == self.config.steps:
                     self._save()
             progress.close()
 

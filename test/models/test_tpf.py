@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, list_models
+from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
+from tpf_tracker_ros.models.pfa import PixelFusionAdapter
+from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
+
+SMALL = dict(template_size=32, search_size=64, dim=32, depth=4, heads=2, head_channels=16)
+SMALL_PFA = dict(pfa_channels=4, pfa_state=2, pfa_stride=4)
+
+
+def embedded(model: Tpf, batch: int, templates: int) -> tuple[torch.Tensor, torch.Tensor]:
+    config = model.config
+    z = [torch.randn(batch, 3, config.template_size, config.template_size)] * templates
+    x = torch.randn(batch, 3, config.search_size, config.search_size)
+    return torch.cat([model.embed(crop) for crop in z], 1), model.embed(x)
+
+
+@pytest.mark.parametrize('name', list_models())
+@pytest.mark.parametrize('templates', [1, 2])
+@torch.inference_mode()
+def test_every_model_maps_templates_and_search_to_head_maps(name, templates):
+    model = create_model(name).eval()
+    config = model.config
+    maps = model(*embedded(model, 1, templates))
+    grid = config.search_size // config.stride
+    assert maps.score.shape == (1, 1, grid, grid)
+    assert maps.size.shape == maps.offset.shape == (1, 2, grid, grid)
+    assert ((maps.score > 0) & (maps.score < 1)).all()
+
+
+@pytest.mark.parametrize('name', list_models())
+@torch.inference_mode()
+def test_every_model_starts_by_averaging_the_two_images(name):
+    rgb, thermal = torch.randn(2, 1, 3, 50, 62)
+    fused = create_model(name).eval().fuse(rgb, thermal)
+    torch.testing.assert_close(fused, (rgb + thermal) / 2)
+
+
+@pytest.mark.parametrize('name', list_models())
+def test_every_model_has_a_line_of_description(name):
+    assert list_models()[name].endswith('.') or ';' in list_models()[name]
+
+
+def test_an_unknown_model_is_named_with_those_there_are():
+    with pytest.raises(TpfError, match=r"unknown model 'tpf_huge'; choose one of tpf_base"):
+        create_model('tpf_huge')
+
+
+@torch.inference_mode()
+def test_the_dynamic_template_is_told_apart_from_the_initial_one():
+    torch.manual_seed(0)
+    model = Tpf(TpfConfig(stride=8, stem='conv', ce_blocks=(), **SMALL, **SMALL_PFA)).eval()
+    first, second = torch.randn(2, 1, 3, 32, 32)
+    x = model.embed(torch.randn(1, 3, 64, 64))
+    z = torch.cat([model.embed(first), model.embed(second)], 1)
+    swapped = torch.cat([model.embed(second), model.embed(first)], 1)
+    torch.testing.assert_close(model(z, x).score, model(swapped, x).score)
+    model.segment_dynamic.normal_()
+    assert not torch.allclose(model(z, x).score, model(swapped, x).score)
+
+
+def eliminating(keep: float) -> Tpf:
+    torch.manual_seed(0)
+    config = TpfConfig(stride=8, ce_blocks=(1, 3), ce_keep=keep, **SMALL, **SMALL_PFA)
+    return Tpf(config).eval()
+
+
+@torch.inference_mode()
+def test_candidate_elimination_keeps_its_share_and_zeroes_the_rest():
+    model = eliminating(0.7)
+    z, x = embedded(model, 2, 1)
+    features = model.backbone(z, x, torch.zeros(1, 1, 32))
+    alive = features.abs().amax(1).flatten(1) > 0
+    expected = math.ceil(0.7 * math.ceil(0.7 * 64))
+    assert alive.sum(1).tolist() == [expected, expected]
+
+
+@torch.inference_mode()
+def test_without_elimination_the_same_weights_use_all_candidates():
+    pruned, whole = eliminating(0.7), eliminating(1.0)
+    whole.load_state_dict(pruned.state_dict())
+    z, x = embedded(whole, 1, 1)
+    features = whole.backbone(z, x, torch.zeros(1, 1, 32))
+    assert (features.abs().amax(1) > 0).all()
+    # What is pruned last is pruned after the last attention but one: values differ, softly.
+    assert not torch.allclose(features, pruned.backbone(z, x, torch.zeros(1, 1, 32)))
+
+
+@pytest.mark.parametrize('stride', [1, 8])
+def test_fusion_learns_to_prefer_the_image_that_carries_something(stride):
+    """A few steps of training must move the adapter from averaging towards the clear image."""
+    torch.manual_seed(0)
+    pfa = PixelFusionAdapter(channels=8, stride=stride, d_state=4)
+    clear = torch.randn(4, 3, 32, 32)
+    dark = torch.full_like(clear, -2.0)
+    optimizer = torch.optim.Adam(pfa.parameters(), lr=2e-2)
+    errors = []
+    for _ in range(30):
+        error = (pfa(dark, clear) - clear).abs().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_weights_come_back_as_they_were(tmp_path):
+    model, copy = create_model('tpf_tiny'), create_model('tpf_tiny')
+    save_weights(model, tmp_path / 'w.safetensors', metadata={})
+    load_weights(copy, tmp_path / 'w.safetensors')
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(copy.state_dict()[key], value, rtol=0, atol=0)
+
+
+def test_a_bad_checkpoint_is_named(tmp_path):
+    model = create_model('tpf_tiny')
+    with pytest.raises(TpfError, match='does not exist'):
+        load_weights(model, tmp_path / 'none.safetensors')
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'not weights at all')
+    with pytest.raises(TpfError, match='not a readable safetensors file'):
+        load_weights(model, broken)
+    other = Tpf(TpfConfig(stride=8, stem='conv', ce_blocks=(), **SMALL, **SMALL_PFA))
+    save_weights(other, tmp_path / 'other.safetensors', metadata={})
+    with pytest.raises(TpfError, match=r'unexpected: .*blocks.3.*the model needs'):
+        load_weights(model, tmp_path / 'other.safetensors')

@@ -1,0 +1,151 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from tpf_tracker_ros.core.boxes import iou
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.tracking.load import load_tracker
+from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
+from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+
+@pytest.fixture(scope='module')
+def film() -> tuple[list[FramePair], np.ndarray]:
+    sequence = WorldSequence(3, frames=60, size=(320, 256))
+    return list(sequence), sequence.ground_truth
+
+
+@pytest.fixture
+def tracker() -> TpfTracker:
+    return load_tracker('tpf_tiny', device='cpu')
+
+
+def follow(tracker: TpfTracker, pairs: list[FramePair], box: np.ndarray) -> list[TrackResult]:
+    tracker.initialize(pairs[0], box)
+    return [tracker.track(pair) for pair in pairs[1:]]
+
+
+def overlap(results: list[TrackResult], truth: np.ndarray) -> float:
+    return float(np.mean([iou(result.box, box) for result, box in zip(results, truth[1:])]))
+
+
+def test_it_really_tracks(film, tracker):
+    pairs, truth = film
+    results = follow(tracker, pairs[:18], truth[0])  # before the light goes out
+    assert overlap(results, truth) > 0.5
+    assert {result.modality for result in results} == {'rgb+thermal'}
+    assert all(0 <= result.score <= 1 for result in results)
+    assert set(results[0].stages) == {'crop', 'network', 'template'}
+
+
+@pytest.mark.parametrize('camera', ['rgb', 'thermal'])
+def test_one_camera_is_enough(film, tracker, camera):
+    pairs, truth = film
+    alone = [
+        FramePair(pair.rgb, None) if camera == 'rgb' else FramePair(None, pair.thermal)
+        for pair in pairs[:18]
+    ]
+    results = follow(tracker, alone, truth[0])
+    assert overlap(results, truth) > 0.4
+    assert {result.modality for result in results} == {camera}
+
+
+def test_a_blank_image_counts_as_absent(film, tracker):
+    pairs, truth = film
+    dead = [FramePair(pair.rgb, np.full_like(pair.thermal, 7000)) for pair in pairs[:10]]
+    alone = [FramePair(pair.rgb, None) for pair in pairs[:10]]
+    with_dead = follow(tracker, dead, truth[0])
+    assert {result.modality for result in with_dead} == {'rgb'}
+    for a, b in zip(with_dead, follow(tracker, alone, truth[0])):
+        np.testing.assert_array_equal(a.box, b.box)
+
+
+def test_the_same_pairs_give_the_same_boxes(film):
+    pairs, truth = film
+    runs = [follow(load_tracker(device='cpu'), pairs[:12], truth[0]) for _ in range(2)]
+    for a, b in zip(*runs):
+        np.testing.assert_array_equal(a.box, b.box)
+        assert a.score == b.score
+
+
+def test_initialize_starts_anew_whatever_came_before(film, tracker):
+    pairs, truth = film
+    fresh = follow(tracker, pairs[:8], truth[0])
+    follow(tracker, pairs[20:40], truth[20])
+    for a, b in zip(fresh, follow(tracker, pairs[:8], truth[0])):
+        np.testing.assert_array_equal(a.box, b.box)
+
+
+def test_a_vanished_target_is_lost_and_its_box_stays(film, tracker):
+    pairs, truth = film
+    tracker.initialize(pairs[0], truth[0])
+    rng = np.random.default_rng(0)
+    empty = [
+        FramePair(
+            rng.integers(90, 110, pairs[0].rgb.shape, np.uint8),
+            rng.integers(7300, 7310, pairs[0].thermal.shape, np.uint16),
+        )
+        for _ in range(40)
+    ]
+    results = [tracker.track(pair) for pair in empty]
+    assert results[-1].state is TrackState.LOST
+    lost = [result.box for result in results if result.state is TrackState.LOST]
+    np.testing.assert_array_equal(lost[0], lost[-1])
+    assert not any(
+        result.template_updated for result in results if result.state is not TrackState.TRACKING
+    )
+
+
+def test_ndtu_renews_the_template_only_when_switched_on(film):
+    pairs, truth = film
+    on, off = (
+        load_tracker(device='cpu', ndtu_score=0.0, ndtu_interval=interval) for interval in (4, 0)
+    )
+    updated = [result.template_updated for result in follow(on, pairs[:18], truth[0])]
+    assert on.template_updates == sum(updated) >= 3
+    assert not any(result.template_updated for result in follow(off, pairs[:18], truth[0]))
+
+
+def test_the_fused_frame_has_the_frames_size(film, tracker):
+    pair = film[0][0]
+    fused = tracker.fuse(pair)
+    assert fused.shape == pair.rgb.shape and fused.dtype == np.uint8
+    np.testing.assert_array_less(
+        np.abs(tracker.fuse(FramePair(pair.rgb, None)).astype(int) - pair.rgb).mean(), 12
+    )
+
+
+def test_misuse_is_refused_in_words(film, tracker):
+    pairs, truth = film
+    with pytest.raises(TpfError, match='before initialize'):
+        tracker.track(pairs[0])
+    with pytest.raises(TpfError, match='outside the 320x256 image'):
+        tracker.initialize(pairs[0], np.array([900.0, 10, 20, 20]))
+    tracker.initialize(pairs[0], truth[0])
+    with pytest.raises(TpfError, match='image size changed'):
+        tracker.track(FramePair(pairs[0].rgb[:100], None))
+    with pytest.raises(TpfError, match="unknown tracker setting 'speed'"):
+        tracker.configure(speed=3)
+    with pytest.raises(TpfError, match='lost_score <= uncertain_score'):
+        tracker.configure(lost_score=0.9)
+    with pytest.raises(TpfError, match="unknown model 'tpf_huge'"):
+        load_tracker('tpf_huge')
+    with pytest.raises(TpfError, match="device 'gpu9' cannot be used"):
+        load_tracker(device='gpu9')
+    with pytest.raises(TpfError, match='ships without weights'):
+        load_tracker('tpf_base')
+
+
+def test_a_real_drone_in_thermal_video(shared_data, tracker):
+    from tpf_tracker_ros.evaluation.media import MediaSequence
+    from tpf_tracker_ros.evaluation.metrics import precision
+    from tpf_tracker_ros.evaluation.results import read_boxes
+
+    truth = read_boxes(shared_data / 'antiuav' / '7.txt')[:200]
+    sequence = MediaSequence(None, shared_data / 'antiuav' / '7.avi', ground_truth=truth)
+    results = follow(tracker, list(islice(sequence, 200)), truth[0])
+    boxes = np.array([truth[0], *(result.box for result in results)])
+    assert precision(boxes, truth, 20) >= 90

@@ -1,0 +1,90 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.training import supervised
+from tpf_tracker_ros.training.config import read_config
+from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.world import WorldConfig
+
+EXPERIMENTS = Path(supervised.__file__).parent / 'experiments'
+CONFIG = SupervisedConfig(
+    steps=6, batch=4, warmup=2, save_every=1, world=WorldConfig(backgrounds=7, sprites=20)
+)
+
+
+@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('*.toml')), ids=lambda path: path.stem)
+def test_every_experiment_of_the_package_is_valid(path):
+    assert read_config(path, SupervisedConfig).steps > 0
+
+
+@pytest.mark.parametrize(
+    ('text', 'rule'),
+    [
+        ('stepz = 3', "unknown key 'stepz'"),
+        ('[world]\nobjectz = 3', r"\[world\]: unknown key 'objectz'"),
+        ('steps = "many"', "steps is 'many', a str; it must be a int"),
+        ('steps = 1.5', 'it must be a int'),
+        ('world = 3', 'it must be a WorldConfig'),
+        ('steps = ', 'not valid TOML'),
+    ],
+)
+def test_a_bad_experiment_is_refused(tmp_path, text, rule):
+    path = tmp_path / 'bad.toml'
+    path.write_text(text)
+    with pytest.raises(TpfError, match=rule):
+        read_config(path, SupervisedConfig)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, 'CHUNK', 2)
+    whole = SupervisedTraining(CONFIG, tmp_path / 'whole')
+    whole.run()
+    first = SupervisedTraining(CONFIG, tmp_path / 'parts')
+    monkeypatch.setattr(first, '_train_chunk', _interrupt_after(first, 1))
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = SupervisedTraining(CONFIG, tmp_path / 'parts')
+    second.run()
+    assert second.step == whole.step == 6
+    for key, value in whole.average.module.state_dict().items():
+        torch.testing.assert_close(
+            second.average.module.state_dict()[key], value, rtol=0, atol=0, msg=key
+        )
+    rows = (tmp_path / 'parts' / 'log.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows] == ['step', '2', '4', '6']
+    assert (tmp_path / 'parts' / 'tpf_tiny.safetensors').is_file()
+
+
+def _interrupt_after(training: SupervisedTraining, chunks: int):
+    train, done = training._train_chunk, []
+
+    def chunk(steps: int) -> list:
+        if len(done) == chunks:
+            raise KeyboardInterrupt
+        done.append(steps)
+        return train(steps)
+
+    return chunk
+
+
+def test_training_learns(tmp_path):
+    torch.manual_seed(0)
+    training = SupervisedTraining(replace(CONFIG, steps=40, warmup=5), tmp_path)
+    batch = training.world.sample(8, template_size=64, search_size=128, grid_z=8)
+    before = supervised.compute_losses(training.model, batch, dynamic=True)
+    training._train_chunk(40)
+    after = supervised.compute_losses(training.model, batch, dynamic=True)
+    assert after.giou < before.giou and after.score < before.score
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path):
+    training = SupervisedTraining(CONFIG, tmp_path)
+    with torch.no_grad():
+        training.model.box_head.conv5_ctr.bias.fill_(float('nan'))
+    with pytest.raises(TpfError, match='loss is not finite at step 0'):
+        training._train_chunk(1)
+    assert (tmp_path / 'nan_batch.pt').is_file()
