@@ -1,0 +1,81 @@
+"""Files that name what the node has: launch, config, docs; and the environment for DDS."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from tpf_tracker_ros.ros import dds
+from tpf_tracker_ros.ros.parameters import TABLE, as_markdown
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_docs_have_the_table():
+    assert as_markdown() in (ROOT / 'docs' / 'ros.md').read_text(), (
+        'replace the table by the output of: python -m tpf_tracker_ros.ros.parameters --markdown'
+    )
+
+
+def test_views_show_topics_of_the_node():
+    """The names that the code gives to its publishers, under the node's name."""
+    code = (ROOT / 'tpf_tracker_ros' / 'ros' / 'node.py').read_text()
+    names = {f'/tpf_tracker/{name}' for name in re.findall(r"'~/(\w+)'", code)}
+    names |= {'/diagnostics', '/tpf_tracker/reset'}
+    rviz = yaml.safe_load((ROOT / 'config' / 'tracker.rviz').read_text())
+    shown = {each['Topic']['Value'] for each in rviz['Visualization Manager']['Displays']}
+    assert shown and shown <= names
+
+    layout = json.loads((ROOT / 'config' / 'foxglove.json').read_text())
+    text = json.dumps(layout['configById'])
+    used = {match.split('.')[0] for match in re.findall(r'"(/[^"]*)"', text)}
+    assert used <= names
+    placed = set(re.findall(r'"(\w+!\w+)"', json.dumps(layout['layout'])))
+    assert placed == set(layout['configById'])
+
+
+@pytest.mark.skipif(not importlib.util.find_spec('launch_ros'), reason='launch is not installed')
+@pytest.mark.parametrize('name', ['tracker', 'replay'])
+def test_show_args_lists_every_parameter(name):
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    source = PythonLaunchDescriptionSource(str(ROOT / 'launch' / f'{name}.launch.py'))
+    description = source.try_get_launch_description_without_context()
+    assert {argument.name for argument in description.get_launch_arguments()} >= set(TABLE)
+
+
+def test_the_profile_has_room_for_images():
+    profile = dds.config_file('fastdds.xml')
+    tags = [element.tag.rpartition('}')[2] for element in ElementTree.parse(profile).iter()]
+    assert 'segment_size' in tags
+    environment = {dds.PROFILE_VARIABLE: str(profile)}
+    assert dds.shared_memory_segment(environment) >= 4 << 20
+
+
+@pytest.mark.parametrize(
+    ('environment', 'size'),
+    [
+        ({}, 512 << 10),
+        ({dds.PROFILE_VARIABLE: '/does/not/exist.xml'}, 512 << 10),
+        ({'FASTDDS_BUILTIN_TRANSPORTS': 'LARGE_DATA'}, None),
+        ({'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, None),
+        ({'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp'}, 512 << 10),
+    ],
+)
+def test_segment_in_force(environment, size):
+    assert dds.shared_memory_segment(environment) == size
+
+
+def test_what_the_user_has_set_stays():
+    added = dds.image_environment({})
+    assert Path(added[dds.PROFILE_VARIABLE]).is_file()
+    assert not dds.image_environment(added)
+    own = {'FASTDDS_BUILTIN_TRANSPORTS': 'UDPv4', 'MALLOC_TRIM_THRESHOLD_': '1'}
+    assert set(dds.image_environment(own)) == {'MALLOC_MMAP_THRESHOLD_'}
+    whole = dds.loopback_environment(own)
+    assert own.items() <= whole.items()
+    assert whole['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
