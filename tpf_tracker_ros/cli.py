@@ -172,10 +172,11 @@ def models() -> None:
 
 
 @tpf.command(
+    'export',
     epilog=_examples(
         'tpf export --model tpf_tiny --out tiny_onnx',
         'tpf track flight.mcap --init 310,200,24,18 --out result --checkpoint tiny_onnx',
-    )
+    ),
 )
 @click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
@@ -186,16 +187,16 @@ def models() -> None:
 @click.option('--int8', is_flag=True, help='Quantize matrix products: smaller, less exact.')
 @click.option('--frames', default=150, show_default=True, help='Length of the check.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder to write.')
-def export(
+def export_model(
     model: str, checkpoint: Path | None, form: str, int8: bool, frames: int, out: Path
 ) -> None:
     """Export for CPUs, and check on a synthetic film that the boxes stay the same."""
-    from tpf_tracker_ros.tracking.export import check_export, export_model
+    from tpf_tracker_ros.tracking import export
     from tpf_tracker_ros.tracking.load import load_model
     from tpf_tracker_ros.training.world_sequence import WorldSequence
 
-    export_model(model, load_model(model, checkpoint), out, form=form, int8=int8)
-    overlap = check_export(out, WorldSequence(0, frames=frames))
+    export.export_model(model, load_model(model, checkpoint), out, form=form, int8=int8)
+    overlap = export.check_export(out, WorldSequence(0, frames=frames))
     click.echo(f'{out}: boxes agree with the plain path to a mean IoU of {overlap:.4f}')
 
 
@@ -336,6 +337,37 @@ def export(path: Path, folder: Path, rgb_topic: str | None, thermal_topic: str |
     from tpf_tracker_ros.bags.reader import BagSequence
 
     sequence_to_folder(BagSequence(path, rgb_topic, thermal_topic), folder)
+
+
+@tpf.group()
+def train() -> None:
+    """Train a model; a run that was interrupted goes on where it stopped."""
+
+
+@train.command(
+    'supervised',
+    epilog=_examples(
+        'tpf train supervised --out runs/tpf_tiny',
+        'tpf train supervised --config mine.toml --out runs/mine --device cuda',
+    ),
+)
+@click.option(
+    '--config', type=click.Path(path_type=Path),
+    help='TOML file of the experiment. [the one that made the packaged tpf_tiny]',
+)  # fmt: skip
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+def train_supervised(config: Path | None, out: Path, device: str) -> None:
+    """Train on the synthetic RGB-T world with box and matching losses.
+
+    Writes log.csv, state.pt to resume from, and the averaged weights as safetensors.
+    """
+    from tpf_tracker_ros.tracking.engine import choose_device
+    from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
+    from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
+
+    experiment = read_config(config or EXPERIMENTS / 'tpf_tiny.toml', SupervisedConfig)
+    SupervisedTraining(experiment, out, device=choose_device(device)).run()
 
 
 def main() -> None:

@@ -1,16 +1,14 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.training import supervised
-from tpf_tracker_ros.training.config import read_config
+from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
 from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
 from tpf_tracker_ros.training.world import WorldConfig
 
-EXPERIMENTS = Path(supervised.__file__).parent / 'experiments'
 CONFIG = SupervisedConfig(
     steps=6, batch=4, warmup=2, save_every=1, world=WorldConfig(backgrounds=7, sprites=20)
 )

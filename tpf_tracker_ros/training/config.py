@@ -12,6 +12,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+EXPERIMENTS = Path(__file__).parent / 'experiments'
+
 Config = TypeVar('Config')
 
 
