@@ -15,7 +15,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={f'{PACKAGE}.models': ['weights/*.safetensors', 'weights/*.md']},
+    package_data={
+        f'{PACKAGE}.models': ['weights/*.safetensors', 'weights/*.md'],
+        f'{PACKAGE}.training': ['experiments/*.toml'],
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
