@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
 
+from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.ros.demo import make_bag, replay_with_report
+from tpf_tracker_ros.ros.demo import replay_with_report
 from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 
@@ -24,7 +25,8 @@ def tpf(*arguments: object) -> subprocess.CompletedProcess:
 def film(tmp_path_factory):
     """A short film where `tpf demo` looks for the one that it made before."""
     path = tmp_path_factory.mktemp('demo') / 'world-3.mcap'
-    return make_bag(WorldSequence(3, frames=20, size=(320, 256)), path)
+    sequence_to_bag(WorldSequence(3, frames=20, size=(320, 256)), path)
+    return path
 
 
 def test_the_demo_tracks_and_reports(film):

@@ -106,11 +106,9 @@ def demo(out: Path, seed: int) -> None:
     from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
 
     ensure_vision_msgs()  # also says what to do when there is no ROS 2 at all
-    from tpf_tracker_ros.ros.demo import make_bag, replay_with_report
-    from tpf_tracker_ros.training.world_sequence import WorldSequence
+    from tpf_tracker_ros.ros.demo import replay_with_report, world_bag
 
-    film = make_bag(WorldSequence(seed), out / f'world-{seed}.mcap')
-    click.echo(replay_with_report(film, None, out))
+    click.echo(replay_with_report(world_bag(seed, out), None, out))
 
 
 @tpf.command(epilog=_examples('tpf replay flight.mcap --init 310,200,24,18 --out result'))

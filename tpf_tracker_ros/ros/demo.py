@@ -8,16 +8,19 @@ import numpy as np
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.ros.replay import replay
 from tpf_tracker_ros.ros.report import summary, write_report
 
 
-def make_bag(sequence: Sequence, path: Path) -> Path:
-    """Write the sequence as a bag, once: what is there is complete and is kept. Returns path."""
+def world_bag(seed: int, folder: Path) -> Path:
+    """The demo's film as a bag in the folder: made once, complete or not there at all."""
+    path = folder / f'world-{seed}.mcap'
     if not path.exists():
+        # Here, since torch and the textures take seconds that a second run does not need.
+        from tpf_tracker_ros.training.world_sequence import WorldSequence
+
         partial = path.with_suffix('.partial.mcap')
-        sequence_to_bag(sequence, partial, overwrite=True)
+        sequence_to_bag(WorldSequence(seed), partial, overwrite=True)
         partial.replace(path)
     return path
 
