@@ -31,7 +31,7 @@ setup(
         "backports.zstd>=1.0,<2; python_version < '3.14'",
         'click>=8.0,<9',
         'lz4>=4.0,<5',
-        'matplotlib>=3.6,<4',
+        'matplotlib>=3.7,<4',
         'numpy>=1.23,<3',
         'opencv-python-headless>=4.9,<5',  # 5 changes the type constants that cv_bridge uses
         'rosbags>=0.11,<0.12',
