@@ -1,8 +1,12 @@
-"""Runs a TPF network on its device: uint8 crops in, relative box and score out."""
+"""Runs a TPF network on its device: uint8 crops in, relative box and score out.
+
+The two steps are modules of their own, normalisation and decoding included, so that the eager
+path, an export and a captured CUDA graph are the same computation.
+"""
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.head import decode, hann_window
@@ -30,6 +34,37 @@ def choose_device(device: str) -> str:
     return device
 
 
+class TemplateStep(nn.Module):
+    """Crops to tokens, see forward."""
+
+    def __init__(self, model: Tpf) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        """Tokens (1, Nz, D) of a template crop, uint8 (1, S, S, 3) each."""
+        return self.model.embed(self.model.fuse(normalize(rgb), normalize(thermal)))
+
+
+class SearchStep(nn.Module):
+    """Template tokens and crops to the box, see forward."""
+
+    def __init__(self, model: Tpf) -> None:
+        super().__init__()
+        self.model = model
+        grid = model.config.search_size // model.config.stride
+        self.register_buffer('window', hann_window(grid))
+
+    def forward(self, templates: Tensor, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
+        """Box (1, 4) as cx, cy, w, h relative to the crop, and windowed confidence (1,).
+
+        templates: tokens (1, 2 Nz, D); rgb, thermal: the search crop, uint8 (1, S, S, 3) each.
+        """
+        search = self.model.embed(self.model.fuse(normalize(rgb), normalize(thermal)))
+        maps = self.model(templates, search)
+        return decode(maps.score * self.window, maps.size, maps.offset)
+
+
 class Engine:
     """The network's three uses: embed a template, locate the target, fuse a whole frame."""
 
@@ -38,12 +73,13 @@ class Engine:
         self.device = device
         self.template_size = model.config.template_size
         self.search_size = model.config.search_size
-        self._window = hann_window(self.search_size // model.config.stride).to(device)
+        self._template = TemplateStep(self.model)
+        self._search = SearchStep(self.model).to(device)
 
     @torch.inference_mode()
     def embed_template(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
         """Tokens (1, Nz, D) of a template crop: two uint8 (S, S, 3)."""
-        return self.model.embed(self._fuse(rgb, thermal))
+        return self._template(self._upload(rgb), self._upload(thermal))
 
     @torch.inference_mode()
     def locate(
@@ -53,19 +89,17 @@ class Engine:
 
         templates: tokens of the initial and the dynamic template; rgb, thermal: uint8 (S, S, 3).
         """
-        search = self.model.embed(self._fuse(rgb, thermal))
-        maps = self.model(torch.cat(templates, 1), search)
-        box, score = decode(maps.score * self._window, maps.size, maps.offset)
+        crop = self._upload(rgb), self._upload(thermal)
+        box, score = self._search(torch.cat(templates, 1), *crop)
         return box[0].cpu().numpy(), float(score)
 
     @torch.inference_mode()
     def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """The fused image, uint8 (H, W, 3) RGB."""
-        fused = self._fuse(rgb, thermal)[0]
+        pair = normalize(self._upload(rgb)), normalize(self._upload(thermal))
+        fused = self.model.fuse(*pair)[0]
         scaled = fused * fused.new_tensor(STD).view(3, 1, 1) + fused.new_tensor(MEAN).view(3, 1, 1)
         return (scaled * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
 
-    def _fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
-        images = torch.from_numpy(np.stack([rgb, thermal])).to(self.device)
-        visible, infrared = normalize(images).split(1)
-        return self.model.fuse(visible, infrared)
+    def _upload(self, image: np.ndarray) -> Tensor:
+        return torch.from_numpy(image)[None].to(self.device)

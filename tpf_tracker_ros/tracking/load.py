@@ -9,8 +9,10 @@ from pathlib import Path
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
+from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.engine import choose_device
+from tpf_tracker_ros.tracking.engine import Engine, choose_device
+from tpf_tracker_ros.tracking.exported import ExportedEngine
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 
@@ -29,8 +31,8 @@ def register_tracker(*names: str) -> Callable:
     return enter
 
 
-@register_tracker('tpf_base', 'tpf_small', 'tpf_tiny')
-def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig) -> Tracker:
+def load_model(name: str, checkpoint: Path | None = None) -> Tpf:
+    """A network with the weights of a safetensors file; default: those in the package."""
     model = create_model(name)
     path = checkpoint or packaged_weights(name)
     if path is None:
@@ -39,7 +41,19 @@ def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig)
             f'tpf import-weights FILE --model {name} --out {name}.safetensors'
         )
     load_weights(model, path)
-    return TpfTracker(name, model, device, config)
+    return model
+
+
+@register_tracker('tpf_base', 'tpf_small', 'tpf_tiny')
+def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig) -> Tracker:
+    if checkpoint is not None and checkpoint.is_dir():
+        if device != 'cpu':
+            raise TpfError(f'export {checkpoint} runs on cpu, not on {device}; give device cpu')
+        model = load_model(name, checkpoint / 'weights.safetensors')
+        engine = ExportedEngine(model, checkpoint)
+    else:
+        engine = Engine(load_model(name, checkpoint), device)
+    return TpfTracker(name, engine, config)
 
 
 def load_tracker(
@@ -51,8 +65,8 @@ def load_tracker(
 ) -> Tracker:
     """A tracker that is ready to initialize.
 
-    device: 'auto', 'cpu', 'cuda', 'cuda:1'. checkpoint: a safetensors file; default: the
-    weights in the package. config: settings of TrackerConfig.
+    device: 'auto', 'cpu', 'cuda', 'cuda:1'. checkpoint: a safetensors file or a folder of
+    `tpf export`; default: the weights in the package. config: settings of TrackerConfig.
     Raises TpfError on an unknown model, device or setting, and on a missing or broken file.
     """
     if name not in _BUILDERS:

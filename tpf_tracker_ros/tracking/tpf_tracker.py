@@ -12,7 +12,6 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.template_memory import TemplateMemory
 from tpf_tracker_ros.core.thermal import ThermalRange
-from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
 from tpf_tracker_ros.tracking.engine import Engine
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
@@ -23,10 +22,10 @@ TEMPLATE_FACTOR, SEARCH_FACTOR = 2.0, 4.0
 class TpfTracker:
     """Tracks one target with a TPF network; see the Tracker protocol for the verbs."""
 
-    def __init__(self, name: str, model: Tpf, device: str, config: TrackerConfig) -> None:
-        self.name, self.device = name, device
+    def __init__(self, name: str, engine: Engine, config: TrackerConfig) -> None:
+        self.name, self.device = name, engine.device
         self.state = TrackState.IDLE
-        self._engine = Engine(model, device)
+        self._engine = engine
         self._range = ThermalRange()
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)

@@ -1,0 +1,121 @@
+"""Exports of a network that run without its Python code: `tpf export`.
+
+An export is a folder: the two steps of the engine (template, search) as ONNX or TorchScript,
+the weights they were made of, and export.json. It is given wherever a checkpoint is.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tpf_tracker_ros.core.boxes import iou
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import write_file, writing
+from tpf_tracker_ros.core.sequence import Sequence
+from tpf_tracker_ros.models.checkpoint import save_weights
+from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.tracking.engine import SearchStep, TemplateStep
+from tpf_tracker_ros.tracking.exported import SUFFIXES, read_info
+from tpf_tracker_ros.tracking.load import load_tracker
+
+LEAST_OVERLAP, LEAST_OVERLAP_INT8 = 0.99, 0.97  # mean IoU with the boxes of the plain path
+
+
+def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = False) -> None:
+    """Write the export folder of a model whose weights are loaded.
+
+    form: 'onnx' or 'torchscript'. int8: quantize the weights of matrix products, and their
+    inputs as they come (dynamic quantization). Raises TpfError when a package is missing or the
+    folder cannot be written.
+    """
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    model = model.cpu().eval()
+    config = model.config
+    tokens = torch.zeros(1, 2 * model.backbone.grid_z**2, config.dim)
+
+    def crops(size: int) -> tuple[Tensor, Tensor]:  # two tensors: one twice would become one input
+        return tuple(torch.zeros(2, 1, size, size, 3, dtype=torch.uint8))
+
+    write = _write_onnx if form == 'onnx' else _write_torchscript
+    template, search = TemplateStep(model).eval(), SearchStep(model).eval()
+    with torch.no_grad(), writing(out), _quiet():
+        write(template, crops(config.template_size), out / f'template{SUFFIXES[form]}', int8)
+        write(search, (tokens, *crops(config.search_size)), out / f'search{SUFFIXES[form]}', int8)
+    save_weights(model, out / 'weights.safetensors', metadata={'model': name})
+    info = {'model': name, 'format': form, 'int8': int8}
+    write_file(out / 'export.json', json.dumps(info, indent=2).encode() + b'\n')
+
+
+def check_export(folder: Path, sequence: Sequence) -> float:
+    """Mean IoU of the export's boxes with the plain path's; each tracks the sequence by itself.
+
+    Raises TpfError when it is below 0.99, or 0.97 for int8.
+    """
+    info = read_info(folder)
+    plain = load_tracker(info['model'], device='cpu', checkpoint=folder / 'weights.safetensors')
+    exported = load_tracker(info['model'], device='cpu', checkpoint=folder)
+    overlaps = []
+    for index, pair in enumerate(sequence):
+        if index == 0:
+            plain.initialize(pair, sequence.ground_truth[0])
+            exported.initialize(pair, sequence.ground_truth[0])
+        else:
+            overlaps.append(iou(plain.track(pair).box, exported.track(pair).box))
+    overlap = float(np.mean(overlaps))
+    least = LEAST_OVERLAP_INT8 if info['int8'] else LEAST_OVERLAP
+    if overlap < least:
+        raise TpfError(
+            f'{folder}: boxes agree with the plain path to a mean IoU of {overlap:.4f} only, '
+            f'below {least}; do not use it' + (', export without --int8' if info['int8'] else '')
+        )
+    return overlap
+
+
+def quantize_onnx(path: Path) -> None:
+    """Quantize the matrix products of an ONNX file, dynamically, to int8.
+
+    Convolutions stay as they are: they lose speed in int8.
+    """
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(path, path, op_types_to_quantize=['MatMul', 'Gemm'])
+
+
+def _write_onnx(step: nn.Module, inputs: tuple[Tensor, ...], path: Path, int8: bool) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise TpfError(f'export to onnx needs {error.name}; pip install {error.name}') from None
+    torch.onnx.export(step, inputs, str(path), dynamo=True, external_data=False, verbose=False)
+    if int8:
+        quantize_onnx(path)
+
+
+def _write_torchscript(
+    step: nn.Module, inputs: tuple[Tensor, ...], path: Path, int8: bool
+) -> None:
+    if int8:
+        step = torch.ao.quantization.quantize_dynamic(step, {nn.Linear})
+    torch.jit.save(torch.jit.freeze(torch.jit.trace(step, inputs)), str(path))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' advice to those who write networks away from those who use them."""
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
