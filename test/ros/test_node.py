@@ -35,7 +35,7 @@ from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
-from tpf_tracker_ros.ros.node import TrackerNode
+from tpf_tracker_ros.ros.node import TrackerNode, main
 from tpf_tracker_ros.tracking.load import load_tracker
 
 PERIOD = 33_333_333
@@ -526,11 +526,6 @@ def test_a_failed_transition_says_why_and_leaves_the_node_alive(tracker_node):
         assert state == 'unconfigured'
 
 
-def run_node(*arguments):
-    command = [sys.executable, '-m', 'tpf_tracker_ros.ros.node', '--ros-args', *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
@@ -539,20 +534,25 @@ def run_node(*arguments):
         (['-p', 'model'], "Couldn't parse parameter override rule: '-p model'"),
     ],
 )
-def test_what_cannot_start_exits_with_one_line(arguments, words):
-    with run_node(*arguments) as process:
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and words in errors
-    ours = [line for line in errors.strip().splitlines() if '[rcl]' not in line]
-    assert len(ours) == 1 and not output
+def test_what_cannot_start_exits_with_one_line(arguments, words, capfd):
+    with pytest.raises(SystemExit) as exit:
+        main(['--ros-args', *arguments])
+    # sys.exit with words prints them and returns 1.
+    output, errors = capfd.readouterr()
+    errors = [line for line in errors.splitlines() if line and '[rcl' not in line]
+    errors += [exit.value.code] if isinstance(exit.value.code, str) else []
+    assert exit.value.code != 0 and not output
+    assert len(errors) == 1 and words in errors[0]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly(number, checkpoint):
-    with run_node('-p', f'checkpoint:={checkpoint}') as process:
+    command = [sys.executable, '-m', 'tpf_tracker_ros.ros.node', '--ros-args']
+    command += ['-p', f'checkpoint:={checkpoint}']
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.rstrip().endswith('ready'):
                 break
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and 'Traceback' not in errors
