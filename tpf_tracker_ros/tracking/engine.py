@@ -16,12 +16,6 @@ from tpf_tracker_ros.models.tpf import Tpf
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def normalize(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in the network's normalised space."""
-    scaled = images.permute(0, 3, 1, 2).float() / 255
-    return (scaled - scaled.new_tensor(MEAN).view(3, 1, 1)) / scaled.new_tensor(STD).view(3, 1, 1)
-
-
 def choose_device(device: str) -> str:
     """'auto' as 'cuda' or 'cpu'; TpfError on a device that torch does not have."""
     if device == 'auto':
@@ -34,16 +28,37 @@ def choose_device(device: str) -> str:
     return device
 
 
+class Normalize(nn.Module):
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in the network's normalised space."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        # Buffers: a constant made on the way would be a copy from the host in a CUDA graph.
+        self.register_buffer('scale', 1 / (255 * std))
+        self.register_buffer('shift', -mean / std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images."""
+        return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+
+    def undo(self, image: Tensor) -> Tensor:
+        """One normalised image (3, H, W) as uint8 (H, W, 3)."""
+        scaled = (image - self.shift) / self.scale
+        return scaled.round().clamp(0, 255).byte().permute(1, 2, 0)
+
+
 class TemplateStep(nn.Module):
     """Crops to tokens, see forward."""
 
     def __init__(self, model: Tpf) -> None:
         super().__init__()
         self.model = model
+        self.normalize = Normalize()
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Tokens (1, Nz, D) of a template crop, uint8 (1, S, S, 3) each."""
-        return self.model.embed(self.model.fuse(normalize(rgb), normalize(thermal)))
+        return self.model.embed(self.model.fuse(self.normalize(rgb), self.normalize(thermal)))
 
 
 class SearchStep(nn.Module):
@@ -52,6 +67,7 @@ class SearchStep(nn.Module):
     def __init__(self, model: Tpf) -> None:
         super().__init__()
         self.model = model
+        self.normalize = Normalize()
         grid = model.config.search_size // model.config.stride
         self.register_buffer('window', hann_window(grid))
 
@@ -60,9 +76,10 @@ class SearchStep(nn.Module):
 
         templates: tokens (1, 2 Nz, D); rgb, thermal: the search crop, uint8 (1, S, S, 3) each.
         """
-        search = self.model.embed(self.model.fuse(normalize(rgb), normalize(thermal)))
+        search = self.model.embed(self.model.fuse(self.normalize(rgb), self.normalize(thermal)))
         maps = self.model(templates, search)
-        return decode(maps.score * self.window, maps.size, maps.offset)
+        # In float32: half precision would round an offset to an eighth of a pixel.
+        return decode(maps.score * self.window, maps.size.float(), maps.offset.float())
 
 
 class Engine:
@@ -73,7 +90,8 @@ class Engine:
         self.device = device
         self.template_size = model.config.template_size
         self.search_size = model.config.search_size
-        self._template = TemplateStep(self.model)
+        self._normalize = Normalize().to(device)
+        self._template = TemplateStep(self.model).to(device)
         self._search = SearchStep(self.model).to(device)
 
     @torch.inference_mode()
@@ -96,10 +114,8 @@ class Engine:
     @torch.inference_mode()
     def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """The fused image, uint8 (H, W, 3) RGB."""
-        pair = normalize(self._upload(rgb)), normalize(self._upload(thermal))
-        fused = self.model.fuse(*pair)[0]
-        scaled = fused * fused.new_tensor(STD).view(3, 1, 1) + fused.new_tensor(MEAN).view(3, 1, 1)
-        return (scaled * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+        pair = self._normalize(self._upload(rgb)), self._normalize(self._upload(thermal))
+        return self._normalize.undo(self.model.fuse(*pair)[0]).cpu().numpy()
 
     def _upload(self, image: np.ndarray) -> Tensor:
         return torch.from_numpy(image)[None].to(self.device)

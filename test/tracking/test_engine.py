@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, list_models
+from tpf_tracker_ros.tracking.engine import (
+    MEAN,
+    STD,
+    Engine,
+    Normalize,
+    SearchStep,
+    TemplateStep,
+    choose_device,
+)
+
+
+class OffDevice(TorchDispatchMode):
+    """Notes each operation that touches a tensor which is not on the device."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.found = device, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in tree_flatten((args, kwargs, result))[0]:
+            if isinstance(value, torch.Tensor) and value.device.type != self.device:
+                self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize('name', list_models())
+def test_a_step_never_touches_the_host(name):
+    """A copy from the host, or a wait for a value, would break the capture of a CUDA graph."""
+    with torch.device('meta'):
+        model = create_model(name).eval()
+        config = model.config
+        template = torch.zeros(2, 1, config.template_size, config.template_size, 3)
+        search = torch.zeros(2, 1, config.search_size, config.search_size, 3)
+        steps = TemplateStep(model), SearchStep(model)
+    with torch.inference_mode(), OffDevice('meta') as watch:
+        tokens = steps[0](*template.byte())
+        box, score = steps[1](torch.cat([tokens, tokens], 1), *search.byte())
+    assert (box.shape, score.shape) == ((1, 4), (1,))
+    assert watch.found == []
+
+
+def test_images_are_normalised_and_restored():
+    image = torch.randint(0, 256, (1, 5, 4, 3), dtype=torch.uint8)
+    found = Normalize()(image)[0].permute(1, 2, 0)
+    expected = (image[0] / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(Normalize().undo(found.permute(2, 0, 1)), image[0])
+
+
+def test_an_untrained_adapter_fuses_to_the_average():
+    rgb, thermal = (
+        np.random.default_rng(i).integers(0, 256, (30, 50, 3), np.uint8) for i in (0, 1)
+    )
+    fused = Engine(create_model('tpf_tiny'), 'cpu').fuse(rgb, thermal)
+    assert np.abs(fused - (rgb / 2.0 + thermal / 2.0)).max() <= 1
+
+
+def test_an_absent_device_is_named():
+    with pytest.raises(TpfError, match="'nonsense' cannot be used"):
+        choose_device('nonsense')
