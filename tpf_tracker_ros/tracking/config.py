@@ -15,6 +15,7 @@ class TrackerConfig:
     ndtu_score: float = 0.65  # least score of a reliable frame
     ndtu_interval: int = 5  # frames between template updates; 0 switches NDTU off
     ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
+    size_smoothing: float = 0.8  # share of the old box size kept each frame; 0: none
     blank_std: float = 2.0  # grey levels; a flatter image carries nothing and is left out
     thermal_low: float = 1.0  # percentile of raw thermal shown as black
     thermal_high: float = 99.0  # percentile shown as white
@@ -42,6 +43,7 @@ class TrackerConfig:
                 0 <= config.thermal_low < config.thermal_high <= 100,
                 '0 <= thermal_low < thermal_high <= 100',
             ),
+            (0 <= config.size_smoothing < 1, '0 <= size_smoothing < 1'),
             (0 <= config.thermal_smoothing < 1, '0 <= thermal_smoothing < 1'),
         )
         for holds, rule in rules:

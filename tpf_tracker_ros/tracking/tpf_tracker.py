@@ -78,7 +78,7 @@ class TpfTracker:
         with _timed(stages, 'network'):
             relative, score = self._engine.locate(self._templates, *crop)
         with _timed(stages, 'template'):
-            box = clip_box(window.to_image(relative), self._size, self._margin)
+            box = self._smooth(window.to_image(relative))
             self._judge(score)
             if self.state is not TrackState.LOST:
                 self._box = box
@@ -122,6 +122,16 @@ class TpfTracker:
         if grey is None:
             return (rgb, rgb), 'rgb'
         return (rgb, grey), 'rgb+thermal'
+
+    def _smooth(self, found: np.ndarray) -> np.ndarray:
+        """The found box (4,) at its centre, its size eased towards the old one, clipped.
+
+        Not in the paper: a small network's sizes jitter, and each window follows from the box.
+        """
+        keep = self.config.size_smoothing
+        size = self._box[2:] ** keep * found[2:] ** (1 - keep)
+        box = np.concatenate([found[:2] + (found[2:] - size) / 2, size])
+        return clip_box(box, self._size, self._margin)
 
     def _judge(self, score: float) -> None:
         """Set the state by this frame's score."""
