@@ -25,7 +25,7 @@ from tpf_tracker_ros.evaluation.media import MediaSequence
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.results import read_boxes
-from tpf_tracker_ros.tracking.benchmark import run_sequence
+from tpf_tracker_ros.evaluation.runner import run_sequence
 
 CONSTANT, SWITCH = DEGRADATIONS[:3], DEGRADATIONS[3:]
 ROADSCENE_SETS = {

@@ -169,6 +169,36 @@ def models() -> None:
         click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {line}\n{"":10} weights: {weights}')
 
 
+@tpf.command(epilog=_examples('tpf bench', 'tpf bench --model tpf_base --json base.json'))
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option(
+    '--checkpoint', type=click.Path(path_type=Path), help='Weights. [packaged or random]'
+)
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--frames', type=click.IntRange(20), default=150, show_default=True)
+@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
+def bench(
+    model: str, checkpoint: Path | None, device: str, frames: int, json_file: Path | None
+) -> None:
+    """Measure a step, image pair to box, of each engine beside the plain eager one."""
+    import json
+
+    from tpf_tracker_ros.core.files import write_file
+    from tpf_tracker_ros.models import create_model, packaged_weights
+    from tpf_tracker_ros.tracking import step_time
+    from tpf_tracker_ros.tracking.engine import choose_device
+    from tpf_tracker_ros.tracking.load import load_model
+    from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+    trained = checkpoint or packaged_weights(model)
+    network = load_model(model, checkpoint) if trained else create_model(model)
+    sequence = WorldSequence(0, frames=frames)
+    result = step_time.bench_model(model, network, choose_device(device), sequence)
+    click.echo(step_time.table([result]))
+    if json_file:
+        write_file(json_file, json.dumps(result, indent=1).encode() + b'\n')
+
+
 @tpf.command(
     'export',
     epilog=_examples(
@@ -243,7 +273,7 @@ def run(
     """
     from functools import partial
 
-    from tpf_tracker_ros.tracking.benchmark import run_dataset
+    from tpf_tracker_ros.evaluation.runner import run_dataset
     from tpf_tracker_ros.tracking.load import load_tracker
 
     make_tracker = partial(load_tracker, model, device=device, checkpoint=checkpoint)
