@@ -5,6 +5,7 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = 'tpf_tracker_ros'
+TEST = ['hypothesis>=6.80,<7', 'pytest>=7.4,<10', 'pyyaml>=6.0,<7']
 
 setup(
     name=PACKAGE,
@@ -55,7 +56,8 @@ setup(
         ],
         'train': ["tomli>=2.0,<3; python_version < '3.11'"],
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
-        'dev': ['hypothesis>=6.80,<7', 'pytest>=7.4,<10', 'pyyaml>=6.0,<7', 'ruff>=0.17,<0.18'],
+        'test': TEST,  # the name that `colcon test` looks for
+        'dev': [*TEST, 'ruff>=0.17,<0.18'],
     },
     entry_points={
         'console_scripts': [
