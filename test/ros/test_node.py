@@ -64,7 +64,7 @@ def checkpoint(tmp_path_factory):
 
 
 def header(index, frame='camera'):
-    return Header(stamp=Time(nanoseconds=START + index * PERIOD).to_msg(), frame_id=frame)
+    return Header(stamp=Time(nanoseconds=START + round(index * PERIOD)).to_msg(), frame_id=frame)
 
 
 def scene(index):
@@ -436,6 +436,27 @@ def test_incompatible_qos_is_reported_with_the_cure(tracker_node):
             Detection2DArray, '/tpf_tracker/tracks', lambda message: None, latched
         )
         graph.until(lambda: graph.logged('ask for volatile durability'), 'cure')
+
+
+def test_cameras_that_never_pair_are_reported_with_the_cure(tracker_node):
+    def show(graph, index):
+        """10 Hz, half a period apart."""
+        for camera, image, late in zip(('rgb', 'thermal'), scene(index), (0, 1.5)):
+            graph.cameras[camera].publish(to_image_message(image, header(index + late, camera)))
+        time.sleep(0.1)
+
+    with tracker_node() as graph:
+        graph.connected()
+        frames = itertools.count(0, 3)
+        words = 'no two within slop_ms 15 (latest thermal minus rgb stamp: 50.0 ms)'
+        while 'pairing' not in graph.health or words not in graph.health['pairing'].message:
+            show(graph, index := next(frames))
+            assert index < 300
+        assert not graph.tracks
+        assert graph.set(thermal_offset_ms=-50.0) == ['']
+        for _ in range(3):
+            show(graph, index := next(frames))
+        graph.until(lambda: index in stamps(graph.tracks), 'a pair')
 
 
 def test_an_image_that_does_not_fit_into_shared_memory_is_reported(tracker_node, monkeypatch):

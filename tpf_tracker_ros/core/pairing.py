@@ -165,6 +165,12 @@ class FramePairer:
         return {name: stream.unpaired for name, stream in self.streams.items()}
 
     @property
+    def lag_ns(self) -> int | None:
+        """Newest thermal minus newest rgb time, after the offsets."""
+        rgb, thermal = (self.streams[name].last for name in STREAMS)
+        return None if rgb is None or thermal is None else thermal - rgb
+
+    @property
     def warning(self) -> str | None:
         """One line when slop_ns is too wide for the frame rate to tell neighbours apart."""
         periods = [

@@ -1,5 +1,6 @@
 """What the node says about itself: latencies by stage, and DiagnosticStatus messages."""
 
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tpf_tracker_ros.tracking.tracker import TrackState
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 WINDOW = 300  # latest values of a stage: 10 s at 30 Hz
 RECENT = 5.0  # s that a problem is shown
+ALIVE = 'images arrive'
 PATIENCE = 2.0  # s until a camera that has not begun yet is reported
 
 
@@ -60,7 +62,8 @@ class Health:
         self._counts: dict[str, int] = {}
         self._arrivals: dict[str, float] = {}  # of the latest image, time.perf_counter() seconds
         self._problem, self._problems, self._problem_at = '', 0, -np.inf
-        self._before: dict[str, tuple] = {}  # (level, message) by name
+        self._paired = 0
+        self._before: dict[str, tuple] = {}  # (level, message without numbers) by name
         self._rates: dict[str, tuple[float, int]] = {}
 
     def expect(self, camera: str, topic: str) -> None:
@@ -72,8 +75,10 @@ class Health:
         """An image of size bytes came, at time.perf_counter() when."""
         self._counts[camera] += 1
         self._arrivals[camera] = when
+        if self._counts[camera] > 1:
+            return
         segment = shared_memory_segment()
-        if self._counts[camera] == 1 and segment and size > segment:
+        if segment and size > segment:
             self._logger.warning(
                 f'{camera} images of {size} bytes do not fit into the shared-memory segment of '
                 f'{segment} bytes, so many will be lost; start the node and the camera with '
@@ -123,18 +128,30 @@ class Health:
         tracker.name = 'tpf_tracker: tracker'
         if time.perf_counter() - self._problem_at < RECENT:
             tracker.level, tracker.message = WARN, self._problem
-        problem = pairer.warning or warning
-        counts = {
-            'pairs': pairer.paired,
-            **{f'unpaired_{n}': c for n, c in pairer.unpaired.items()},
-        }
-        pairing = _status(
-            'tpf_tracker: pairing', WARN if problem else OK, problem or 'paired', counts
-        )
         cameras = [self._camera(camera, node) for camera in self._topics]
+        alive = len(cameras) == 2 and all(camera.message == ALIVE for camera in cameras)
+        pairing = self._pairing(pairer, alive, warning)
         for status in (pairing, *cameras):
             self._log_change(status)
         return [tracker, pairing, *cameras]
+
+    def _pairing(self, pairer: FramePairer, alive: bool, warning: str | None) -> DiagnosticStatus:
+        before, self._paired = self._paired, pairer.paired
+        problem = pairer.warning or warning
+        if alive and pairer.paired == before:
+            lag = 'unknown' if pairer.lag_ns is None else f'{pairer.lag_ns / 1e6:.1f} ms'
+            problem = (
+                f'both cameras send images, but no two within slop_ms {pairer.slop_ns / 1e6:g} '
+                f'(latest thermal minus rgb stamp: {lag}); synchronise their clocks, or set '
+                'thermal_offset_ms or slop_ms'
+            )
+        counts = {f'unpaired_{name}': count for name, count in pairer.unpaired.items()}
+        return _status(
+            'tpf_tracker: pairing',
+            WARN if problem else OK,
+            problem or 'nothing to complain of',
+            {'pairs': pairer.paired, **counts},
+        )
 
     def _camera(self, camera: str, node: Any) -> DiagnosticStatus:
         topic, count, now = self._topics[camera], self._counts[camera], time.perf_counter()
@@ -142,7 +159,7 @@ class Health:
         self._rates[camera] = (now, count)
         values = {'topic': topic, 'images': count, 'hz': f'{(count - before) / (now - since):.1f}'}
         if now - self._arrivals[camera] <= max(1.0, self._values['camera_timeout_ms'] / 1e3):
-            message = 'images arrive' if count else 'waiting for the first image'
+            message = ALIVE if count else 'waiting for the first image'
             return _status(f'tpf_tracker: {camera}', OK, message, values)
         if not count:
             level, message = WARN, f'no image on {topic} yet; {_reason(node, topic)}'
@@ -154,7 +171,7 @@ class Health:
         return _status(f'tpf_tracker: {camera}', level, message, values)
 
     def _log_change(self, status: DiagnosticStatus) -> None:
-        now = (status.level, status.message)
+        now = (status.level, re.sub(r'\d', '', status.message))
         before = self._before.get(status.name, (OK, ''))
         self._before[status.name] = now
         if now == before or (status.level == OK and before[0] == OK):
