@@ -85,8 +85,8 @@ def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
     """Outputs (B, L, D) and the states before each chunk (B, K, N, D); x = delta * u."""
     length, steps = x.shape[1], _steps_per_chunk(x, b)
     a = a.mT.contiguous()  # (N, D): D is innermost everywhere, for long vectors
-    x_, delta_, c_ = (_by_step(v, steps).unsqueeze(3) for v in (x, delta, c))
-    b_ = _by_step(b, steps).unsqueeze(4)
+    x_, delta_, c_ = (_by_step(v, steps).unsqueeze(3).unbind(0) for v in (x, delta, c))
+    b_ = _by_step(b, steps).unsqueeze(4).unbind(0)
 
     # Part 1: the state at the end of each chunk, (B, K, N, D), if it started from zero.
     state = x_[0] * b_[0]
@@ -95,7 +95,7 @@ def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
         state.mul_(_exp(delta_[t], a, decay)).addcmul_(x_[t], b_[t])
 
     # Part 2: carry over the chunks; chunk k starts where chunk k - 1 truly ends.
-    fade = torch.exp(delta_.sum(0) * a)
+    fade = torch.exp(torch.stack(delta_).sum(0) * a)
     starts = F.pad(_carry(state, fade)[:, :-1], (0, 0, 0, 0, 1, 0))
 
     # Part 3: step again from there and read out.
@@ -113,8 +113,8 @@ def _scan_backward(
     """Gradients of x, delta, a, b, c; the adjoint runs through the chunks from their ends."""
     length, steps = x.shape[1], _steps_per_chunk(x, b)
     a = a.mT.contiguous()
-    x_, delta_, grad_ = (_by_step(v, steps).unsqueeze(3) for v in (x, delta, grad))
-    b_, c_ = (_by_step(v, steps).unsqueeze(4) for v in (b, c))
+    x_, delta_, grad_ = (_by_step(v, steps).unsqueeze(3).unbind(0) for v in (x, delta, grad))
+    b_, c_ = (_by_step(v, steps).unsqueeze(4).unbind(0) for v in (b, c))
 
     # Part 1: the adjoint at the start of each chunk if none came in from the chunk after it.
     adjoint = c_[-1] * grad_[-1]
@@ -124,7 +124,7 @@ def _scan_backward(
     adjoint.mul_(_exp(delta_[0], a, decay))
 
     # Part 2: carry, last chunk first; chunk k receives what chunk k + 1 truly passes back.
-    fade = torch.exp(delta_.sum(0) * a)
+    fade = torch.exp(torch.stack(delta_).sum(0) * a)
     adjoint = F.pad(_carry(adjoint.flip(1), fade.flip(1)).flip(1)[:, 1:], (0, 0, 0, 0, 0, 1))
 
     # Part 3: the states again, now kept: the gradients need them last first.
