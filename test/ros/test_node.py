@@ -219,7 +219,8 @@ def test_the_same_boxes_as_offline_under_the_headers_of_the_rgb_images(checkpoin
         graph.connected().start(header(0))
         for index in range(frames):
             graph.send(index)
-        assert [each for (each,) in boxes(graph.tracks)] == expected
+        # Not to the last bit: another thread's sums may be grouped otherwise.
+        assert np.allclose([each for (each,) in boxes(graph.tracks)], expected, atol=1e-6)
         for index, message in enumerate(graph.tracks):
             assert message.header == header(index, 'rgb')
             (detection,) = message.detections

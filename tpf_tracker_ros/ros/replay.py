@@ -47,6 +47,7 @@ NODE = '/tpf_tracker'
 TRACKS, FUSED, STATUS = f'{NODE}/tracks', f'{NODE}/fused_image', f'{NODE}/status'
 KINDS = {f'sensor_msgs/msg/{kind.__name__}': kind for kind in (Image, CompressedImage, CameraInfo)}
 START_TIMEOUT = 120.0  # s: loading and warming up a large model on a slow machine
+ASK_AGAIN = 2.0  # s
 MATCH_TIMEOUT = 10.0  # s: on loopback discovery takes a fraction of one
 QUIET = 2.0  # s without boxes after the last image: nothing more will come
 
@@ -139,11 +140,14 @@ def wait_active(node: Node, check: Callable[[], None]) -> None:
     """Wait until the node's lifecycle state is active, which it becomes after its warm-up."""
     client = node.create_client(GetState, f'{NODE}/get_state')
     asked: Future | None = None
+    since = 0.0
 
     def active() -> bool:
-        nonlocal asked
-        if asked is None and client.service_is_ready():
-            asked = client.call_async(GetState.Request())
+        nonlocal asked, since
+        now = time.perf_counter()
+        # An answer is lost when it comes before both sides have discovered each other: ask again.
+        if client.service_is_ready() and (asked is None or now - since > ASK_AGAIN):
+            asked, since = client.call_async(GetState.Request()), now
         if asked is None or not asked.done():
             return False
         answer, asked = asked.result(), None
