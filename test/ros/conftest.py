@@ -33,3 +33,12 @@ def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
     save_weights(create_model('tpf_tiny'), path, metadata={})
     return str(path)
+
+
+@pytest.fixture
+def tracker_node(checkpoint, capfd):
+    """The node in this process: `with tracker_node(parameter=value) as graph`."""
+    from other_side import running_node
+
+    defaults = {'checkpoint': checkpoint, 'tracker__lost_score': 0.0}
+    return lambda **values: running_node(capfd, **{**defaults, **values})

@@ -6,9 +6,6 @@ import time
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (pip install tpf_tracker_ros[ros])')
-
 from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image

@@ -3,9 +3,6 @@
 import importlib.util
 
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 (pip install tpf_tracker_ros[ros])')
-
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header

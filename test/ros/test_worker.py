@@ -7,8 +7,6 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip('rclpy', reason='needs ROS 2 (pip install tpf_tracker_ros[ros])')
-
 from tpf_tracker_ros.core.boxes import check_box
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair

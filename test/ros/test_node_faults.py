@@ -1,0 +1,168 @@
+"""What is wrong is said in one line with its cure, and the node goes on."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from other_side import BEST_EFFORT, header, scene, stamps
+from rcl_interfaces.srv import DescribeParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.conversion import to_image_message
+from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray
+from tpf_tracker_ros.ros.node import main
+
+
+def test_bad_images_are_reported_and_the_node_goes_on(tracker_node):
+    with tracker_node(init_box='60,50,24,20') as graph:
+        graph.connected()
+        graph.send(0)
+
+        def complains(index, words, **images):
+            graph.send(index, wait=False, **images)
+            graph.until(
+                lambda: 'tracker' in graph.health and words in graph.health['tracker'].message,
+                words,
+            )
+
+        rgb, thermal = scene(1)
+        swapped = {
+            'rgb': to_image_message(thermal, header(1)),
+            'thermal': to_image_message(rgb, header(1)),
+        }
+        complains(1, 'topics swapped', **swapped)
+        graph.until(lambda: graph.logged('topics swapped'), 'log')
+        small = to_image_message(thermal[::2, ::2], header(2))
+        complains(
+            2, 'thermal image is 80x64 but rgb is 160x128 and no registration', thermal=small
+        )
+        short = to_image_message(rgb, header(3))
+        short.data = short.data[:1000]
+        complains(3, 'has 1000 bytes of data', rgb=short)
+        strange = to_image_message(rgb, header(4))
+        strange.encoding = 'yuv422_yuy2'
+        complains(4, 'yuv422_yuy2', rgb=strange)
+        assert graph.send(5).detections[0].id == '1'
+        double = [2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 1.0]
+        assert graph.set(registration__homography=double) == ['']
+        half = to_image_message(scene(6)[1][::2, ::2], header(6))
+        assert graph.send(6, thermal=half).detections[0].id == '1'
+        assert int(graph.status('problems')) >= 4
+
+
+def test_incompatible_qos_is_reported_with_the_cure(tracker_node):
+    with tracker_node() as graph:
+        graph.connected()
+        graph.node.create_publisher(Detection2D, '/tpf_tracker/target', BEST_EFFORT)
+        graph.until(lambda: graph.logged('publish with reliability RELIABLE'), 'cure')
+        time.sleep(2.1)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        graph.node.create_subscription(
+            Detection2DArray, '/tpf_tracker/tracks', lambda message: None, latched
+        )
+        graph.until(lambda: graph.logged('ask for volatile durability'), 'cure')
+
+
+def test_cameras_that_never_pair_are_reported_with_the_cure(tracker_node):
+    def show(graph, index):
+        """10 Hz, half a period apart."""
+        for camera, image, late in zip(('rgb', 'thermal'), scene(index), (0, 1.5)):
+            graph.cameras[camera].publish(to_image_message(image, header(index + late, camera)))
+        time.sleep(0.1)
+
+    with tracker_node() as graph:
+        graph.connected()
+        frames = itertools.count(0, 3)
+        words = 'no two within slop_ms 15 (latest thermal minus rgb stamp: 50.0 ms)'
+        while 'pairing' not in graph.health or words not in graph.health['pairing'].message:
+            show(graph, index := next(frames))
+            assert index < 300
+        assert not graph.tracks
+        assert graph.set(thermal_offset_ms=-50.0) == ['']
+        for _ in range(3):
+            show(graph, index := next(frames))
+        graph.until(lambda: index in stamps(graph.tracks), 'a pair')
+
+
+def test_an_image_that_does_not_fit_into_shared_memory_is_reported(tracker_node, monkeypatch):
+    monkeypatch.delenv('FASTDDS_DEFAULT_PROFILES_FILE', raising=False)
+    with tracker_node(mode='rgb') as graph:
+        graph.cameras.pop('thermal')
+        graph.connected()
+        graph.cameras['rgb'].publish(
+            to_image_message(np.zeros((512, 640, 3), np.uint8), header(0))
+        )
+        graph.until(lambda: graph.logged('983040 bytes do not fit into the shared'), 'warning')
+        assert graph.logged('fastdds.xml')
+
+
+def test_silent_topics_are_named_in_the_diagnostics(tracker_node):
+    with tracker_node(mode='rgb') as graph:
+        graph.until(lambda: 'rgb' in graph.health, 'diagnostics')
+        graph.until(lambda: 'no image on /rgb/image_raw yet' in graph.health['rgb'].message, 'why')
+
+
+def test_parameters_are_checked_when_they_change(tracker_node):
+    with tracker_node() as graph:
+        graph.connected()
+        assert graph.set(slop_ms=20) == ['']  # whole numbers are numbers
+        assert 'read-only' in graph.set(model='tpf_base')[0]
+        assert 'lost_score <= uncertain_score' in graph.set(tracker__lost_score=0.9)[0]
+        assert 'singular' in graph.set(registration__homography=[0.0] * 9)[0]
+        assert graph.set(slop_ms=-1.0)[0] and graph.set(device='cuda')[0]
+        answer = graph.call(
+            DescribeParameters,
+            'describe_parameters',
+            DescribeParameters.Request(names=['slop_ms']),
+        )
+        (row,) = answer.descriptors
+        assert row.description and row.floating_point_range[0].to_value == 10_000
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        ({'slop': 3.0}, "unknown parameter 'slop'; did you mean 'slop_ms'"),
+        ({'mode': 'both'}, r'mode is .both.; it must be rgb\+thermal, rgb, thermal'),
+        ({'slop_ms': -1.0}, 'slop_ms is -1.0; it must be 0 to 10000'),
+        ({'target_history': 2.5}, 'target_history is 2.5; it must be a whole number'),
+        ({'init_box': '1,2,3'}, "box '1,2,3' is not four numbers"),
+        ({'registration__homography': [1.0] * 8}, '9 finite numbers'),
+        ({'tracker__thermal_low': 99.5}, 'thermal_low < thermal_high'),
+    ],
+)
+def test_wrong_parameters_are_refused_at_the_start(tracker_node, values, words):
+    with pytest.raises(TpfError, match=words), tracker_node(**values):
+        pass
+
+
+def test_a_failed_transition_says_why_and_leaves_the_node_alive(tracker_node):
+    with tracker_node(autostart=False, checkpoint='/nowhere.safetensors') as graph:
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+        assert not graph.call(ChangeState, 'change_state', request).success
+        graph.until(lambda: graph.logged('/nowhere.safetensors'), 'reason')
+        state = graph.call(GetState, 'get_state', GetState.Request()).current_state.label
+        assert state == 'unconfigured'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['-p', 'model:=tpf_huge'], "unknown model 'tpf_huge'; choose one of"),
+        (['-p', 'chekpoint:=x'], "unknown parameter 'chekpoint'; did you mean 'checkpoint'?"),
+        (['-p', 'model'], "Couldn't parse parameter override rule: '-p model'"),
+    ],
+)
+def test_what_cannot_start_exits_with_one_line(arguments, words, capfd):
+    with pytest.raises(SystemExit) as exit:
+        main(['--ros-args', *arguments])
+    # sys.exit with words prints them and returns 1; the other lines are rcl's own.
+    output, written = capfd.readouterr()
+    said = [line for line in written.splitlines() if 'FATAL' in line]
+    said += [exit.value.code] if isinstance(exit.value.code, str) else []
+    assert exit.value.code and not output and 'Traceback' not in written
+    assert len(said) == 1 and words in said[0]
