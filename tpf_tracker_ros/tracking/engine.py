@@ -118,4 +118,5 @@ class Engine:
         return self._normalize.undo(self.model.fuse(*pair)[0]).cpu().numpy()
 
     def _upload(self, image: np.ndarray) -> Tensor:
-        return torch.from_numpy(image)[None].to(self.device)
+        # Images taken from messages are read-only views, which torch warns of.
+        return torch.from_numpy(np.require(image, requirements='W'))[None].to(self.device)
