@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import create_model
+from tpf_tracker_ros.models import create_model, registry
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 from tpf_tracker_ros.tracking.engine import Engine
@@ -77,10 +77,11 @@ def test_an_export_gives_the_values_of_the_plain_path(small, exports, kind, tole
     assert np.abs(other_box - box).max() < tolerance
 
 
-def test_int8_takes_less_space(exports):
-    for form, suffix in (('onnx', 'onnx'), ('torchscript', 'pt')):
-        whole, small = (exports / kind / f'search.{suffix}' for kind in (form, f'{form}-int8'))
-        assert small.stat().st_size < 0.9 * whole.stat().st_size
+def test_int8_multiplies_in_int8(exports):
+    assert b'MatMulInteger' in (exports / 'onnx-int8' / 'search.onnx').read_bytes()
+    assert b'MatMulInteger' not in (exports / 'onnx' / 'search.onnx').read_bytes()
+    whole, quantized = (exports / f'torchscript{kind}' / 'search.pt' for kind in ('', '-int8'))
+    assert quantized.stat().st_size < 0.9 * whole.stat().st_size
 
 
 def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
@@ -96,6 +97,22 @@ def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
     tracker.initialize(first, sequence.ground_truth[0])
     assert tracker.track(second).box.shape == (4,)
     assert tracker.fuse(second).shape == (512, 640, 3)
+
+
+def test_a_packaged_export_is_used_while_it_is_made_of_the_packaged_weights(
+    tmp_path, tiny, monkeypatch
+):
+    monkeypatch.setattr(registry, 'WEIGHTS_FOLDER', tmp_path)
+    save_weights(tiny, tmp_path / 'tpf_tiny.safetensors', metadata={'model': 'tpf_tiny'})
+
+    def engine():
+        return type(load_tracker('tpf_tiny', device='cpu')._engine)
+
+    assert engine() is Engine
+    export_model('tpf_tiny', tiny, tmp_path / 'tpf_tiny', form='torchscript')
+    assert engine() is ExportedEngine
+    save_weights(create_model('tpf_tiny'), tmp_path / 'tpf_tiny.safetensors', metadata={})
+    assert engine() is Engine
 
 
 def test_an_export_of_other_boxes_is_refused(tmp_path, tiny):
