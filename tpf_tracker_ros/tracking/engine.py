@@ -4,6 +4,8 @@ The two steps are modules of their own, normalisation and decoding included, so 
 path, an export and a captured CUDA graph are the same computation.
 """
 
+import os
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -86,6 +88,10 @@ class Engine:
     """The network's three uses: embed a template, locate the target, fuse a whole frame."""
 
     def __init__(self, model: Tpf, device: str) -> None:
+        if device == 'cpu' and 'OMP_NUM_THREADS' not in os.environ:
+            # torch's threads spin while they wait for each other. On cores shared with cameras
+            # and drivers that made a step a hundred times longer, so half of them stay free.
+            torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
         self.model = model.to(device).eval()
         self.device = device
         self.template_size = model.config.template_size
