@@ -10,8 +10,9 @@ from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTrai
 from tpf_tracker_ros.training.world import WorldConfig
 
 CONFIG = SupervisedConfig(
-    steps=6, batch=4, warmup=2, save_every=1, world=WorldConfig(backgrounds=7, sprites=20)
-)
+    steps=6, batch=4, warmup=2, log_every=2, save_every=1,
+    world=WorldConfig(backgrounds=7, sprites=20),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('*.toml')), ids=lambda path: path.stem)
@@ -38,7 +39,6 @@ def test_a_bad_experiment_is_refused(tmp_path, text, rule):
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervised, 'CHUNK', 2)
     whole = SupervisedTraining(CONFIG, tmp_path / 'whole')
     whole.run()
     first = SupervisedTraining(CONFIG, tmp_path / 'parts')

@@ -1,0 +1,123 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import cv2
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.training.loop import parameter_groups
+from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.world import WorldConfig
+
+CONFIG = SupervisedConfig(
+    steps=2, batch=2, warmup=2, log_every=1, save_every=1,
+    world=WorldConfig(backgrounds=7, background_size=64, sprites=8),
+)  # fmt: skip
+
+
+def test_the_log_is_cut_back_to_the_state_that_is_resumed(tmp_path):
+    SupervisedTraining(CONFIG, tmp_path).run()
+    log = tmp_path / 'log.csv'
+    log.write_text(log.read_text() + '3,1,1\n4,1,1\n')
+    SupervisedTraining(replace(CONFIG, steps=3), tmp_path).run()
+    lines = log.read_text().splitlines()
+    assert [line.split(',')[0] for line in lines] == ['step', '1', '2', '3']
+    assert len(lines[0].split(',')) == len(lines[3].split(',')) == 9
+
+
+def test_a_state_of_another_network_is_refused(tmp_path):
+    SupervisedTraining(CONFIG, tmp_path).run()
+    other = SupervisedTraining(CONFIG, tmp_path)
+    other.network = torch.nn.Linear(2, 2)
+    with pytest.raises(TpfError, match='of another network or stage'):
+        other.run()
+
+
+def test_accumulated_batches_are_one_step_with_the_mean_gradient(tmp_path):
+    training = SupervisedTraining(replace(CONFIG, accumulate=2, clip=1e9), tmp_path)
+    training._train_chunk(1)
+    accumulated = [p.grad.clone() for p in training.trained if p.grad is not None]
+    again = SupervisedTraining(CONFIG, tmp_path)
+    for _ in range(2):
+        (again.compute(again._sample())['loss'] / 2).backward()
+    expected = [p.grad for p in again.trained if p.grad is not None]
+    torch.testing.assert_close(accumulated, expected, rtol=0, atol=0)
+    assert training.step == 1
+
+
+def test_half_precision_trains(tmp_path):
+    half = SupervisedTraining(replace(CONFIG, bf16=True), tmp_path)._train_chunk(1)
+    full = SupervisedTraining(CONFIG, tmp_path)._train_chunk(1)
+    assert half['loss'] == pytest.approx(full['loss'], rel=0.02) and half['loss'] != full['loss']
+
+
+def test_training_starts_from_given_weights(tmp_path):
+    weights = packaged_weights('tpf_tiny')
+    training = SupervisedTraining(replace(CONFIG, init_weights=str(weights)), tmp_path)
+    for key, value in load_file(weights).items():
+        torch.testing.assert_close(training.average.module.state_dict()[key], value)
+    with pytest.raises(TpfError, match=r'none\.safetensors does not exist'):
+        SupervisedTraining(replace(CONFIG, init_weights='none.safetensors'), tmp_path)
+
+
+def test_pictures_of_samples_do_not_change_the_training(tmp_path):
+    with_pictures = SupervisedTraining(replace(CONFIG, picture_every=1), tmp_path)
+    with_pictures._train_chunk(2)
+    picture = cv2.imread(str(tmp_path / 'pictures' / '000002.jpg'))
+    assert picture.shape == (2 * 128, 3 * 128, 3) and picture.std() > 10
+    without = SupervisedTraining(CONFIG, tmp_path)
+    without._train_chunk(2)
+    torch.testing.assert_close(
+        with_pictures.average.state_dict(), without.average.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_parameter_groups_hold_each_trained_parameter_once():
+    model = create_model('tpf_tiny')
+    model.pfa.requires_grad_(False)
+    groups = parameter_groups(model, SupervisedConfig(backbone_rate=0.1))
+    found = [id(p) for group in groups for p in group['params']]
+    assert sorted(found) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    backbone = {id(p) for p in model.backbone.parameters()}
+    for group in groups:
+        assert {id(p) in backbone for p in group['params']} == {group['scale'] == 0.1}
+        assert {p.ndim > 1 for p in group['params']} == {group['weight_decay'] > 0}
+    assert len(parameter_groups(model, SupervisedConfig())) == 2
+
+
+RANK = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, 'test/training')
+from test_loop import CONFIG, SupervisedTraining
+torch.set_num_threads(1)
+training = SupervisedTraining(CONFIG, Path(sys.argv[1]))
+training.run()
+torch.save([p.detach() for p in training.trained], f'{sys.argv[1]}/{training.ranks.rank}.pt')
+"""
+
+
+def run_two(folder) -> list:
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2',
+               '--standalone', str(folder / 'train.py'), str(folder)]  # fmt: skip
+    (folder / 'train.py').write_text(RANK)
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.getcwd()}
+    subprocess.run(command, check=True, env=env, capture_output=True, timeout=120)
+    return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
+
+
+def test_two_processes_train_one_network(tmp_path):
+    one, other = run_two(tmp_path)
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    alone = SupervisedTraining(CONFIG, tmp_path / 'alone')
+    alone.run()
+    assert any(not torch.equal(a, b) for a, b in zip(one, alone.trained))
+    lines = (tmp_path / 'log.csv').read_text().splitlines()
+    assert [line.split(',')[0] for line in lines] == ['step', '1', '2']  # one process writes
+    with pytest.raises(TpfError, match='of 2 processes but 1 are running'):
+        SupervisedTraining(CONFIG, tmp_path).run()

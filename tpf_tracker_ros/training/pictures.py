@@ -1,0 +1,45 @@
+"""Pictures of a training batch: what the cameras saw, the fused image, the predicted box."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from tpf_tracker_ros.core.boxes import from_centre
+from tpf_tracker_ros.core.drawing import draw_result
+from tpf_tracker_ros.core.files import write_file
+from tpf_tracker_ros.models.head import decode
+from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.training.tracking_loss import denormalized, fuse_view
+from tpf_tracker_ros.training.world import INITIAL, SEARCH, Batch
+
+
+@torch.no_grad()
+def draw_samples(model: Tpf, batch: Batch, path: Path, *, count: int = 6) -> None:
+    """Write a sheet, a row a sample: RGB, thermal and fused search view with both boxes."""
+    training = model.training
+    model.eval()
+    fused = fuse_view(model, batch, SEARCH)
+    template = model.embed(fuse_view(model, batch, INITIAL))
+    maps = model(template, model.embed(fused))
+    model.train(training)
+    found, score = decode(maps.score, maps.size, maps.offset)
+    rows = []
+    for index in range(min(count, len(fused))):
+        views = batch.rgb[SEARCH], batch.thermal[SEARCH], denormalized(fused)
+        rgb, thermal, image = (_picture(view[index]) for view in views)
+        boxes = (box[index].tolist() for box in (found, batch.box))
+        box, truth = (from_centre(*np.array(b) * image.shape[0]) for b in boxes)
+        drawn = draw_result(
+            image, box, state='TRACKING', score=float(score[index]), ground_truth=truth
+        )
+        rows.append(np.hstack([rgb, thermal, drawn]))
+    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    write_file(path, cv2.imencode('.jpg', sheet)[1].tobytes())
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    """(3, S, S) in 0..1 as uint8 (S, S, 3)."""
+    return (image.float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
