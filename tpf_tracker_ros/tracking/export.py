@@ -86,7 +86,8 @@ def quantize_onnx(path: Path) -> None:
     """
     from onnxruntime.quantization import quantize_dynamic
 
-    quantize_dynamic(path, path, op_types_to_quantize=['MatMul', 'Gemm'])
+    with _quiet():
+        quantize_dynamic(path, path, op_types_to_quantize=['MatMul', 'Gemm'])
 
 
 def _write_onnx(step: nn.Module, inputs: tuple[Tensor, ...], path: Path, int8: bool) -> None:

@@ -1,0 +1,72 @@
+"""Step times of our models beside OpenCV's trackers, on the same frames in one run.
+
+    python benchmarks/speed.py --nanotrack ../shared/data/nanotrack --json speed.json
+
+Rows: every engine of each --model (as `tpf bench` shows them), NanoTrack and, where OpenCV has
+it (see peers.py), CSRT. On a busy machine read the ratios, not the milliseconds.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from peers import Peer, peers
+
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.tracking.config import TrackerConfig
+from tpf_tracker_ros.tracking.engine import choose_device
+from tpf_tracker_ros.tracking.load import load_model
+from tpf_tracker_ros.tracking.step_time import make_engines, summary, time_trackers
+from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+
+def network(name: str) -> Tpf:
+    """The model with its packaged weights; random ones, which take the same time, where none."""
+    return load_model(name) if packaged_weights(name) else create_model(name)
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--model', nargs='+', default=['tpf_tiny'])
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--nanotrack', type=Path)
+    parser.add_argument('--frames', type=int, default=150)
+    parser.add_argument('--json', type=Path)
+    options = parser.parse_args()
+
+    device = choose_device(options.device)
+    trackers = {}
+    for name in options.model:
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, engine in make_engines(name, network(name), device, Path(folder)).items():
+                trackers[f'{name} {kind}'] = TpfTracker(name, engine, TrackerConfig())
+    for name, make in peers(options.nanotrack).items():
+        trackers[f'{name} rgb'] = Peer(name, make, 'rgb')
+
+    times, _ = time_trackers(trackers, WorldSequence(0, frames=options.frames))
+    rows = {name: summary(times[name]) for name in trackers}
+    print(
+        f'{"640x512, pair in, box out":28}{"p50 ms":>8}{"p95 ms":>8}{"pairs/s":>9}  times faster'
+    )
+    for name, row in rows.items():
+        row['times_faster_than'] = {
+            other: float(np.median(times[other]['total'] / times[name]['total']))
+            for other in trackers
+            if other.endswith((' eager', ' rgb')) and other != name
+        }
+        ratios = ', '.join(f'{v:.2f} than {k}' for k, v in row['times_faster_than'].items())
+        print(
+            f'{name:28}{row["p50_ms"]:8.2f}{row["p95_ms"]:8.2f}'
+            f'{row["frames_per_second"]:9.1f}  {ratios}'
+        )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
