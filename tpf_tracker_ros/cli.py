@@ -398,6 +398,26 @@ def train_supervised(config: Path | None, out: Path, device: str) -> None:
     SupervisedTraining(experiment, out, device=choose_device(device)).run()
 
 
+@train.command('mad', epilog=_examples('tpf train mad --out runs/mad'))
+@click.option(
+    '--config', type=click.Path(path_type=Path),
+    help='TOML file of the experiment. [experiments/mad.toml of the package]',
+)  # fmt: skip
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+def train_mad(config: Path | None, out: Path, device: str) -> None:
+    """Stage 1: teach the fusion adapter by several image-fusion experts.
+
+    The weights it writes are what the next stage starts from: its init_weights.
+    """
+    from tpf_tracker_ros.tracking.engine import choose_device
+    from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
+    from tpf_tracker_ros.training.mad import MadConfig, MadTraining
+
+    experiment = read_config(config or EXPERIMENTS / 'mad.toml', MadConfig)
+    MadTraining(experiment, out, device=choose_device(device)).run()
+
+
 def main() -> None:
     """Run `tpf`; whatever a user can put right ends as one line on stderr and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format='note: %(message)s')

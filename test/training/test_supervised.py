@@ -15,7 +15,7 @@ CONFIG = SupervisedConfig(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('*.toml')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('tpf_*.toml')), ids=lambda p: p.stem)
 def test_every_experiment_of_the_package_is_valid(path):
     assert read_config(path, SupervisedConfig).steps > 0
 

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from tpf_tracker_ros.core.errors import TpfError
 
@@ -42,10 +42,17 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
             value = _build(value, wanted, f'{where} [{key}]')
         elif wanted is float and type(value) is int:
             value = float(value)
-        if type(value) is not wanted:
+        listed = get_origin(wanted) is list and isinstance(value, list)
+        if listed and all(type(entry) is get_args(wanted)[0] for entry in value):
+            pass
+        elif type(value) is not wanted:
             raise TpfError(
                 f'{where}: {key} is {value!r}, a {type(value).__name__}; '
-                f'it must be a {wanted.__name__}'
+                f'it must be a {_title(wanted)}'
             )
         values[key] = value
     return kind(**values)
+
+
+def _title(kind: type) -> str:
+    return str(kind) if get_origin(kind) else kind.__name__
