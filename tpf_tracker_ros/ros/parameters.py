@@ -150,7 +150,7 @@ TABLE = {
         ),
         _live('status_rate', 5.0, 'Hz of ~/status', low=0.1, high=100),
         _tracker('uncertain_score', 'below: UNCERTAIN, no template update', 0, 1),
-        _tracker('lost_score', 'below, for lost_after frames: LOST', 0, 1),
+        _tracker('lost_score', 'mean score of lost_after frames below: LOST', 0, 1),
         _tracker('lost_after', 'frames', 1, 10_000),
         _tracker('ndtu_score', 'least score of a reliable frame', 0, 1),
         _tracker('ndtu_interval', 'frames between template updates; 0: no updates', 0, 10_000),

@@ -9,13 +9,13 @@ from tpf_tracker_ros.core.errors import TpfError
 class TrackerConfig:
     """All may change while tracking."""
 
-    uncertain_score: float = 0.3  # below: UNCERTAIN, no template update
-    lost_score: float = 0.15  # below, for lost_after frames: LOST, the box stays
-    lost_after: int = 15  # frames
+    uncertain_score: float = 0.35  # below: UNCERTAIN, no template update
+    lost_score: float = 0.28  # mean score of lost_after frames below: LOST, the box stays
+    lost_after: int = 20  # frames
     ndtu_score: float = 0.65  # least score of a reliable frame
-    ndtu_interval: int = 5  # frames between template updates; 0 switches NDTU off
+    ndtu_interval: int = 15  # frames between template updates; 0 switches NDTU off
     ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
-    size_smoothing: float = 0.8  # share of the old box size kept each frame; 0: none
+    size_smoothing: float = 0.7  # share of the old box size kept each frame; 0: none
     blank_std: float = 2.0  # grey levels; a flatter image carries nothing and is left out
     thermal_low: float = 1.0  # percentile of raw thermal shown as black
     thermal_high: float = 99.0  # percentile shown as white

@@ -50,7 +50,8 @@ class TpfTracker:
     def initialize(self, pair: FramePair, box: np.ndarray) -> None:
         """Start on box (4,) x, y, w, h px in this pair. Raises TpfError on a bad box."""
         box = check_box(box, pair.size)
-        self._size, self._box, self._doubtful = pair.size, box, 0
+        self._size, self._box = pair.size, box
+        self._scores: list[float] = []
         self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
         self._range.reset()
         if pair.thermal is not None:
@@ -134,10 +135,14 @@ class TpfTracker:
         return clip_box(box, self._size, self._margin)
 
     def _judge(self, score: float) -> None:
-        """Set the state by this frame's score."""
+        """Set the state by this frame's score and the mean of the last lost_after scores.
+
+        A mean, since a search view without the target scores low but not evenly so.
+        """
         config = self.config
-        self._doubtful = self._doubtful + 1 if score < config.lost_score else 0
-        if self._doubtful >= config.lost_after:
+        self._scores = [*self._scores, score][-config.lost_after :]
+        filled = len(self._scores) == config.lost_after
+        if filled and sum(self._scores) / config.lost_after < config.lost_score:
             self.state = TrackState.LOST
         elif score < config.uncertain_score:
             self.state = TrackState.UNCERTAIN
