@@ -109,13 +109,12 @@ def test_ndtu_renews_the_template_only_when_switched_on(film):
     assert not any(result.template_updated for result in follow(off, pairs[:18], truth[0]))
 
 
-def test_the_fused_frame_has_the_frames_size(film, tracker):
+def test_the_fused_frame_has_the_frames_size_and_shows_the_frame(film, tracker):
     pair = film[0][0]
     fused = tracker.fuse(pair)
     assert fused.shape == pair.rgb.shape and fused.dtype == np.uint8
-    np.testing.assert_array_less(
-        np.abs(tracker.fuse(FramePair(pair.rgb, None)).astype(int) - pair.rgb).mean(), 12
-    )
+    alone = tracker.fuse(FramePair(pair.rgb, None))
+    assert np.corrcoef(alone.mean(-1).ravel(), pair.rgb.mean(-1).ravel())[0, 1] > 0.9
 
 
 def test_misuse_is_refused_in_words(film, tracker):
