@@ -418,6 +418,26 @@ def train_mad(config: Path | None, out: Path, device: str) -> None:
     MadTraining(experiment, out, device=choose_device(device)).run()
 
 
+@train.command('drf', epilog=_examples('tpf train drf --out runs/drf'))
+@click.option(
+    '--config', type=click.Path(path_type=Path),
+    help='TOML file of the experiment. [experiments/drf.toml of the package]',
+)  # fmt: skip
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+def train_drf(config: Path | None, out: Path, device: str) -> None:
+    """Stage 2: train the tracker with decoupled features, from the weights of stage 1.
+
+    What decouples them is folded away in the weights that it writes.
+    """
+    from tpf_tracker_ros.tracking.engine import choose_device
+    from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
+    from tpf_tracker_ros.training.drf import DrfConfig, DrfTraining
+
+    experiment = read_config(config or EXPERIMENTS / 'drf.toml', DrfConfig)
+    DrfTraining(experiment, out, device=choose_device(device)).run()
+
+
 def main() -> None:
     """Run `tpf`; whatever a user can put right ends as one line on stderr and exit code 1."""
     logging.basicConfig(level=logging.WARNING, format='note: %(message)s')

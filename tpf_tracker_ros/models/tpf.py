@@ -82,7 +82,11 @@ class Tpf(nn.Module):
         return self.backbone.patch_embed(fused)
 
     def forward(self, templates: Tensor, search: Tensor) -> TpfOutput:
-        """Head maps.
+        """Head maps from tokens, see features."""
+        return TpfOutput(*self.box_head(self.features(templates, search)))
+
+    def features(self, templates: Tensor, search: Tensor) -> Tensor:
+        """What the head sees of the search image, (B, D, G, G).
 
         templates: tokens (B, K * Nz, D) of the initial template and, with K = 2, of the
         dynamic one; search: tokens (B, Nx, D).
@@ -90,7 +94,7 @@ class Tpf(nn.Module):
         initial = torch.zeros_like(self.segment_dynamic)
         count = templates.shape[1] // self.backbone.grid_z**2
         segments = torch.cat([initial, self.segment_dynamic])[:count]
-        return TpfOutput(*self.box_head(self.backbone(templates, search, segments)))
+        return self.backbone(templates, search, segments)
 
 
 @register_model
