@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -100,11 +102,12 @@ def test_values_do_not_depend_on_whether_gradients_are_asked_for():
 
 def test_unknown_and_absent_backends_are_refused():
     inputs = make_inputs(length=2)
-    with pytest.raises(TpfError, match=r"'fast' is unknown; use one of auto, mamba_ssm, chunked"):
+    with pytest.raises(TpfError, match=r"'fast' is unknown; use one of auto, mamba_ssm, triton"):
         selective_scan(*inputs, backend='fast')
-    if scan._mamba_scan is None:
-        with pytest.raises(TpfError, match="'mamba_ssm' is not installed"):
-            selective_scan(*inputs, backend='mamba_ssm')
+    for backend in ('mamba_ssm', 'triton'):
+        if find_spec(backend) is None:
+            with pytest.raises(TpfError, match=f"'{backend}' is not installed"):
+                selective_scan(*inputs, backend=backend)
 
 
 @pytest.mark.parametrize('direction', DIRECTIONS)

@@ -11,7 +11,9 @@ overflows, however long the chunk or strong the decay.
 """
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ try:
 except ImportError:
     _mamba_scan = None
 
-BACKENDS = ('auto', 'mamba_ssm', 'chunked')
+BACKENDS = ('auto', 'mamba_ssm', 'triton', 'chunked')
 CPU_LANES = 1 << 17  # numbers one step works on: half a megabyte of float32 stays in the L2 cache
 CUDA_STEPS = 32  # few and wide steps: a GPU pays for each kernel that it starts
 
@@ -44,41 +46,47 @@ def selective_scan(
 
     u, delta: (B, L, D), delta positive (softplus already applied). a: (D, N), negative.
     b, c: (B, L, N). d: (D,) or None. The state is at least float32; y has the dtype of u.
-    backend: 'chunked', 'mamba_ssm' (its CUDA kernel), or 'auto', the kernel where it can run.
+    backend: 'chunked', on a GPU also 'triton' (the same in our kernels) and 'mamba_ssm' (its
+    kernel), or 'auto': mamba_ssm where it is installed and u on a GPU, else chunked.
     Raises TpfError on an unknown backend or one that is not installed.
     """
     if backend not in BACKENDS:
         raise TpfError(f'scan backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
-    if backend == 'mamba_ssm' and _mamba_scan is None:
-        raise TpfError("scan backend 'mamba_ssm' is not installed; install it or use 'chunked'")
+    if backend == 'auto':
+        backend = 'mamba_ssm' if _mamba_scan is not None and u.is_cuda else 'chunked'
+    if (backend == 'mamba_ssm' and _mamba_scan is None) or (
+        backend == 'triton' and find_spec('triton') is None
+    ):
+        raise TpfError(f"scan backend {backend!r} is not installed; install it or use 'chunked'")
     if reverse:
         u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
-    if backend == 'mamba_ssm' or (backend == 'auto' and _mamba_scan is not None and u.is_cuda):
+    if backend == 'mamba_ssm':
         y = _mamba_scan(*(v.mT.contiguous() for v in (u, delta)), a, b.mT, c.mT, D=d).mT
     else:
         dtype = torch.promote_types(u.dtype, torch.float32)
         wide, delta, a, b, c = (v.to(dtype) for v in (u, delta, a, b, c))
         inputs = wide * delta, delta, a, b, c
+        scan = _scan_triton if backend == 'triton' else _scan
         if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
-            y = _ChunkedScan.apply(*inputs)
+            y = _ChunkedScan.apply(scan, *inputs)
         else:
-            y = _scan(*inputs)[0]
+            y = scan(*inputs)[0]
         y = (y if d is None else y + wide * d).to(u.dtype)
     return y.flip(1) if reverse else y
 
 
 class _ChunkedScan(torch.autograd.Function):
-    """_scan with a backward pass that recomputes the states from those at the chunks' starts."""
+    """A scan with a backward pass that recomputes the states from those at the chunks' starts."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        y, starts = _scan(x, delta, a, b, c)
-        ctx.save_for_backward(x, delta, a, b, c, starts)
+    def forward(ctx, scan: Callable, *inputs: Tensor) -> Tensor:
+        y, starts = scan(*inputs)
+        ctx.save_for_backward(*inputs, starts)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
-        return _scan_backward(grad, *ctx.saved_tensors)
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_scan_backward(grad, *ctx.saved_tensors)
 
 
 def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,6 +113,13 @@ def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
             state.mul_(_exp(delta_[t], a, decay)).addcmul_(x_[t], b_[t])
             outputs.append(torch.matmul(c_[t], state))  # (B, K, 1, D)
     return _by_token(outputs, length), starts
+
+
+def _scan_triton(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What _scan gives, by kernels; imported here, as only GPU builds of torch bring Triton."""
+    from tpf_tracker_ros.models.scan_triton import triton_scan
+
+    return triton_scan(*inputs, _steps_per_chunk(inputs[0], inputs[3]))
 
 
 def _scan_backward(
