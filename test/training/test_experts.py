@@ -50,6 +50,14 @@ def test_detail_that_only_one_camera_sees_reaches_the_fused_image(name):
         assert fused.std() > 0.8 * board[..., 16:48, 16:48].std()
 
 
+@pytest.mark.parametrize('name', list_experts())
+def test_half_precision_training_does_not_touch_what_an_expert_teaches(name):
+    rgb, thermal = images(1, 3, 32, 32), images(1, 3, 32, 32, seed=1)
+    with torch.autocast('cpu', torch.bfloat16):
+        fused = load_expert(name)(rgb, thermal)
+    torch.testing.assert_close(fused, load_expert(name)(rgb, thermal), rtol=0, atol=0)
+
+
 def test_the_experts_are_of_different_kinds():
     rgb, thermal = images(1, 3, 64, 64), images(1, 3, 64, 64, seed=1)
     fused = [load_expert(name)(rgb, thermal) for name in list_experts()]

@@ -97,6 +97,12 @@ def test_the_weights_are_those_of_the_plain_network_and_the_next_stage_starts_fr
     torch.testing.assert_close(following.model.pfa.out.weight.data, weights['pfa.out.weight'])
 
 
+def test_half_precision_trains(tmp_path):
+    half = MadTraining(replace(CONFIG, bf16=True), tmp_path)._train_chunk(1)
+    full = MadTraining(CONFIG, tmp_path)._train_chunk(1)
+    assert half['loss'] == pytest.approx(full['loss'], rel=0.02)
+
+
 @pytest.mark.parametrize(
     ('changes', 'rule'),
     [

@@ -42,16 +42,19 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
             value = _build(value, wanted, f'{where} [{key}]')
         elif wanted is float and type(value) is int:
             value = float(value)
-        listed = get_origin(wanted) is list and isinstance(value, list)
-        if listed and all(type(entry) is get_args(wanted)[0] for entry in value):
-            pass
-        elif type(value) is not wanted:
+        if not _fits(value, wanted):
             raise TpfError(
                 f'{where}: {key} is {value!r}, a {type(value).__name__}; '
                 f'it must be a {_title(wanted)}'
             )
         values[key] = value
     return kind(**values)
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if get_origin(kind) is list:
+        return type(value) is list and all(type(each) is get_args(kind)[0] for each in value)
+    return type(value) is kind
 
 
 def _title(kind: type) -> str:

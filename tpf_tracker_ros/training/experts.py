@@ -68,8 +68,10 @@ def in_colour(fuse: Fuse) -> Fuse:
 
     @torch.no_grad()
     def fuse_colour(rgb: Tensor, thermal: Tensor) -> Tensor:
-        visible = luminance(rgb)
-        return (rgb + fuse(visible, luminance(thermal)) - visible).clamp(0, 1)
+        # Never in half precision: the training's would blur what an expert teaches.
+        with torch.autocast(rgb.device.type, enabled=False):
+            visible = luminance(rgb)
+            return (rgb + fuse(visible, luminance(thermal)) - visible).clamp(0, 1)
 
     return fuse_colour
 
