@@ -1,4 +1,5 @@
-"""The selective scan of Mamba (Gu and Dao, arXiv 2312.00752), as one operator with backends.
+"""
+The selective scan of Mamba (Gu and Dao, arXiv 2312.00752), as one operator with backends.
 
     h_t = exp(delta_t a) h_{t-1} + delta_t b_t u_t        y_t = <c_t, h_t> + d u_t
 
@@ -10,15 +11,14 @@ cheaper than fetching it from memory. Every exponent is a sum of delta * a <= 0,
 overflows, however long the chunk or strong the decay.
 """
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
 from tpf_tracker_ros.core.errors import TpfError
 
 try:
@@ -28,7 +28,7 @@ except ImportError:
 
 BACKENDS = ('auto', 'mamba_ssm', 'triton', 'chunked')
 CPU_LANES = 1 << 17  # numbers one step works on: half a megabyte of float32 stays in the L2 cache
-CUDA_STEPS = 32  # few and wide steps: a GPU pays for each kernel that it starts
+MOST_STEPS = 32  # on a GPU, which pays for each kernel started, and in a graph for each node
 
 
 def selective_scan(
@@ -42,7 +42,8 @@ def selective_scan(
     reverse: bool = False,
     backend: str = 'auto',
 ) -> Tensor:
-    """Scan along L, from the first token on, or from the last (reverse); gives y (B, L, D).
+    """
+    Scan along L, from the first token on, or from the last (reverse); gives y (B, L, D).
 
     u, delta: (B, L, D), delta positive (softplus already applied). a: (D, N), negative.
     b, c: (B, L, N). d: (D,) or None. The state is at least float32; y has the dtype of u.
@@ -90,7 +91,7 @@ class _ChunkedScan(torch.autograd.Function):
 
 
 def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs (B, L, D) and the states before each chunk (B, K, N, D); x = delta * u."""
+    """Return outputs (B, L, D) and the states before each chunk (B, K, N, D); x = delta * u."""
     length, steps = x.shape[1], _steps_per_chunk(x, b)
     a = a.mT.contiguous()  # (N, D): D is innermost everywhere, for long vectors
     x_, delta_, c_ = (_by_step(v, steps).unsqueeze(3).unbind(0) for v in (x, delta, c))
@@ -116,7 +117,7 @@ def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
 
 
 def _scan_triton(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What _scan gives, by kernels; imported here, as only GPU builds of torch bring Triton."""
+    """Return what _scan gives, by kernels; imported here, as only GPU builds of torch bring Triton."""
     from tpf_tracker_ros.models.scan_triton import triton_scan
 
     return triton_scan(*inputs, _steps_per_chunk(inputs[0], inputs[3]))
@@ -172,7 +173,7 @@ def _exp(delta: Tensor, a: Tensor, out: Tensor) -> Tensor:
 
 
 def _carry(ends: Tensor, fade: Tensor) -> Tensor:
-    """True end states (B, K, N, D) of chunks that end at ends from zero and fade what comes in."""
+    """Chain chunks that end at ends from zero and fade what comes in: end states (B, K, N, D)."""
     shift = 1
     while shift < ends.shape[1]:
         reached = torch.addcmul(ends[:, shift:], fade[:, shift:], ends[:, :-shift])
@@ -185,9 +186,10 @@ def _carry(ends: Tensor, fade: Tensor) -> Tensor:
 def _steps_per_chunk(x: Tensor, b: Tensor) -> int:
     """T. Few steps where starting an operation is what costs, more where the caches are small."""
     length = x.shape[1]
-    if x.is_cuda:
-        return min(length, CUDA_STEPS)
-    return max(math.ceil(math.sqrt(length) / 2), math.ceil(x.numel() * b.shape[2] / CPU_LANES))
+    few = math.ceil(math.sqrt(length) / 2)
+    if x.is_cuda or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return min(few, MOST_STEPS)
+    return max(few, math.ceil(x.numel() * b.shape[2] / CPU_LANES))
 
 
 def _by_step(v: Tensor, steps: int) -> Tensor:
