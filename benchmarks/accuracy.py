@@ -1,4 +1,5 @@
-"""Accuracy of our tracker beside NanoTrack and CSRT on real sequences: one table and a JSON.
+"""
+Accuracy of our tracker beside NanoTrack and CSRT on real sequences: one table and a JSON.
 
     python benchmarks/accuracy.py --data ../shared/data --json accuracy.json
 
@@ -9,15 +10,14 @@ each sequence, known only after the fact. CSRT needs opencv-contrib-python-headl
 """
 
 import argparse
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 from peers import Peer, peers
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.evaluation.cutouts import cutout_set
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
 
 
 def with_best(records: list[dict]) -> list[dict]:
-    """The records and, for each peer and sequence, the better of its two cameras."""
+    """Return the records and, for each peer and sequence, the better of its two cameras."""
     cameras = defaultdict(list)
     for record in records:
         if record['tracker'].endswith((' rgb', ' thermal')):

@@ -1,4 +1,5 @@
-"""Quality of fused images: the PFA beside plain averaging and the built-in experts.
+"""
+Quality of fused images: the PFA beside plain averaging and the built-in experts.
 
     python benchmarks/fusion.py --pairs ../shared/data/roadscene --sheet sheet.png
     python benchmarks/fusion.py --seeds 12 --sheet docs/fusion.png
@@ -8,20 +9,19 @@ visible/NAME and infrared/NAME) or over frames of the synthetic world; draws a c
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.evaluation.fusion import fusion_measures
 from tpf_tracker_ros.evaluation.panned import read_pairs
-from tpf_tracker_ros.tracking.engine import Engine, choose_device
+from tpf_tracker_ros.tracking.engine import choose_device, Engine
 from tpf_tracker_ros.tracking.load import load_model
 from tpf_tracker_ros.training.experts import list_experts, load_expert
 from tpf_tracker_ros.training.world_sequence import WorldSequence
@@ -51,7 +51,7 @@ def average(rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
 
 
 def expert_fusion(name: str, device: str) -> Fusion:
-    """An expert on uint8 images."""
+    """Return an expert on uint8 images."""
     expert = load_expert(name)
 
     def fuse(rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 def captioned(image: np.ndarray, text: str, height: int) -> np.ndarray:
-    """A cell of the sheet."""
+    """Return a cell of the sheet."""
     cell = np.full((height + CAPTION, CELL, 3), 255, np.uint8)
     cell[CAPTION:] = cv2.resize(image, (CELL, height), interpolation=cv2.INTER_AREA)
     cv2.putText(cell, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
@@ -83,7 +83,7 @@ def sheet_row(name: str, images: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def print_table(means: dict[str, dict[str, float]]) -> None:
-    """A line for each fusion, a column for each measure."""
+    """Return a line for each fusion, a column for each measure."""
     columns = list(next(iter(means.values())))
     print(f'{"":14}' + ''.join(f'{column:>12}' for column in columns))
     for name, row in means.items():

@@ -1,4 +1,5 @@
-"""OpenCV's trackers behind the two verbs: the peers that accuracy and speed are measured against.
+"""
+OpenCV's trackers behind the two verbs: the peers that accuracy and speed are measured against.
 
 A peer sees one camera only. CSRT needs opencv-contrib-python-headless, which replaces
 opencv-python-headless: give it an environment of its own.
@@ -9,14 +10,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 
 class Peer:
-    """An OpenCV tracker on the 'rgb' or the 'thermal' image of each pair.
+    """
+    An OpenCV tracker on the 'rgb' or the 'thermal' image of each pair.
 
     A frame in which it reports a loss keeps the box before.
     """
@@ -46,7 +47,8 @@ class Peer:
 
 
 def peers(nanotrack: Path) -> dict[str, Callable]:
-    """Name -> function that makes a fresh OpenCV tracker; says which cannot run here.
+    """
+    Name -> function that makes a fresh OpenCV tracker; says which cannot run here.
 
     nanotrack: folder of nanotrack_backbone_sim.onnx and nanotrack_head_sim.onnx.
     """

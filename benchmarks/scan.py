@@ -1,4 +1,5 @@
-"""The selective scan against the sequential loop, in one run: time, memory, growth with length.
+"""
+The selective scan against the sequential loop, in one run: time, memory, growth with length.
 
     python benchmarks/scan.py [--device cuda] [--tokens 65536] [--json FILE]
 
@@ -6,20 +7,19 @@ Prints milliseconds and, what counts on a busy machine, ratios. Best of several 
 """
 
 import argparse
-import json
-import resource
-import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
+import json
 from pathlib import Path
+import resource
+import runpy
+import time
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'test' / 'models'))
-from scan_reference import sequential_scan
-
 from tpf_tracker_ros.models import scan
+
+REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'scan_reference.py'
+sequential_scan = runpy.run_path(str(REFERENCE))['sequential_scan']
 
 
 def make_inputs(tokens: int, device: str) -> list[torch.Tensor]:

@@ -1,4 +1,5 @@
-"""Step times of our models beside OpenCV's trackers, on the same frames in one run.
+"""
+Step times of our models beside OpenCV's trackers, on the same frames in one run.
 
     python benchmarks/speed.py --nanotrack ../shared/data/nanotrack --json speed.json
 
@@ -8,12 +9,11 @@ it (see peers.py), CSRT. On a busy machine read the ratios, not the milliseconds
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
+import tempfile
 
 import numpy as np
 from peers import Peer, peers
-
 from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
@@ -25,7 +25,7 @@ from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 
 def network(name: str) -> Tpf:
-    """The model with its packaged weights; random ones, which take the same time, where none."""
+    """Load packaged weights; random ones, which take the same time, where there are none."""
     return load_model(name) if packaged_weights(name) else create_model(name)
 
 

@@ -1,4 +1,5 @@
-"""A recording through the tracker, in simulated time; fails when no box comes out.
+"""
+A recording through the tracker, in simulated time; fails when no box comes out.
 
 ros2 launch tpf_tracker_ros replay.launch.py bag:=flight.mcap init_box:=310,200,24,18
 
@@ -7,9 +8,9 @@ tracker.launch.py are accepted, too; topics, transports and the first ground tru
 the bag where they are not given.
 """
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
+import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
@@ -24,8 +25,7 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-from tpf_tracker_ros.bags.reader import COMPRESSED, BagSequence
+from tpf_tracker_ros.bags.reader import BagSequence, COMPRESSED
 from tpf_tracker_ros.ros.dds import image_environment
 from tpf_tracker_ros.ros.node_process import camera_info_topic
 

@@ -1,17 +1,17 @@
-"""The tracker node on a robot's two cameras; `--show-args` lists all arguments.
+"""
+The tracker node on a robot's two cameras; `--show-args` lists all arguments.
 
 ros2 launch tpf_tracker_ros tracker.launch.py rgb:=/camera/image_raw thermal:=/lepton/image_raw
 """
 
-import yaml
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
 from tpf_tracker_ros.ros.dds import config_file, image_environment
 from tpf_tracker_ros.ros.parameters import TABLE
+import yaml
 
 ARGUMENTS = {
     'rgb': ('rgb/image_raw', 'topic of the RGB images, without /compressed'),

@@ -1,17 +1,16 @@
 """Shared by all tests: where the real data lies, if it is there."""
 
-import json
-import os
-import resource
 from contextlib import contextmanager
 from itertools import islice
+import json
+import os
 from pathlib import Path
+import resource
 
 import cv2
+from hypothesis import settings
 import numpy as np
 import pytest
-from hypothesis import settings
-
 from tpf_tracker_ros.evaluation.panned import panned_set
 
 # A busy machine makes an example slow, not wrong.
@@ -21,7 +20,7 @@ settings.load_profile('tpf')
 
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
-    """The folder of real third-party data; tests that need it skip where it is absent."""
+    """Return the folder of real third-party data; tests that need it skip where it is absent."""
     beside = Path(__file__).parents[2] / 'shared' / 'data'
     folder = Path(os.environ.get('TPF_SHARED_DATA', beside))
     if not folder.is_dir():
@@ -31,7 +30,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def file_size_limit():
-    """with file_size_limit(bytes): writing a file beyond that fails as it does on a full disk."""
+    """Give a context manager (bytes): no file can grow beyond that, as on a full disk."""
 
     @contextmanager
     def limited(limit):
@@ -54,7 +53,7 @@ def real_frames(shared_data):
 
 @pytest.fixture(scope='session')
 def write_sequence(real_frames):
-    """write_sequence(root, dataset, name): the real frames in the exact layout of a dataset."""
+    """Give a function (root, dataset, name): the real frames in that dataset's exact layout."""
     pairs, truth = real_frames
 
     def text(path, rows, separator=',', end='\r\n'):

@@ -5,14 +5,12 @@ import sys
 
 import cv2
 import pytest
-
-pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
-
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.ros.demo import replay_with_report
 from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
 
 
 def tpf(*arguments: object) -> subprocess.CompletedProcess:
@@ -23,7 +21,7 @@ def tpf(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope='module')
 def film(tmp_path_factory):
-    """A short film where `tpf demo` looks for the one that it made before."""
+    """Return a short film where `tpf demo` looks for the one that it made before."""
     path = tmp_path_factory.mktemp('demo') / 'world-3.mcap'
     sequence_to_bag(WorldSequence(3, frames=20, size=(320, 256)), path)
     return path
@@ -47,6 +45,8 @@ def test_the_demo_tracks_and_reports(film):
 
 
 def test_nothing_tracked_is_a_failure_with_a_report(film, tmp_path, monkeypatch):
+    from tpf_tracker_ros.ros.demo import replay_with_report
+
     monkeypatch.setenv('ROS_DOMAIN_ID', str(41 + os.getpid() % 60))
     blind = {'tracker.uncertain_score': 1.0, 'tracker.lost_score': 1.0, 'tracker.lost_after': 1}
     with pytest.raises(TpfError, match='nothing was tracked'):

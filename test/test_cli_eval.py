@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from safetensors.torch import save_file
-
 from tpf_tracker_ros.models import create_model
 
 

@@ -7,9 +7,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import save_file
-
+import torch
 from tpf_tracker_ros import cli
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.typestore import typestore
@@ -23,7 +22,7 @@ TEXTURE = cv2.GaussianBlur(TEXTURE, (0, 0), 2)
 
 @pytest.fixture
 def tpf(monkeypatch, capsys, tmp_path):
-    """tpf(words) -> exit code, stdout, stderr of that command, run in tmp_path."""
+    """Give a function (words) -> exit code, stdout, stderr of that command, run in tmp_path."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
@@ -41,7 +40,7 @@ def tpf(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """A folder with good and bad input; weights are random."""
+    """Return a folder with good and bad input; weights are random."""
     folder = tmp_path_factory.mktemp('files')
     torch.manual_seed(0)
     save_file(create_model('tpf_tiny').state_dict(), folder / 'random.safetensors')

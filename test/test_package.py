@@ -1,14 +1,13 @@
 """package.xml, setup.py and the code say the same."""
 
 import ast
+from importlib.metadata import metadata, PackageNotFoundError, packages_distributions
+from pathlib import Path
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, metadata, packages_distributions
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
 import tpf_tracker_ros
 
 ROOT = Path(__file__).parents[1]

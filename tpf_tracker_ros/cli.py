@@ -1,15 +1,15 @@
-"""The command line `tpf` (also `python -m tpf_tracker_ros.cli`).
+"""
+The command line `tpf` (also `python -m tpf_tracker_ros.cli`).
 
 Each command is a few lines that call the rooms; imports stand inside the commands, so that
 `--help` is quick and one command's missing extra does not stop another.
 """
 
 import logging
-import sys
 from pathlib import Path
+import sys
 
 import click
-
 from tpf_tracker_ros import __version__
 from tpf_tracker_ros.core.errors import TpfError
 
@@ -17,7 +17,7 @@ _DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 
 
 def _examples(*lines: str) -> str:
-    """An epilog that click leaves as it is."""
+    """Return an epilog that click leaves as it is."""
     return '\b\nExample:\n' + '\n'.join(f'  {line}' for line in lines)
 
 
@@ -65,7 +65,8 @@ def track(
     video: Path | None,
     fused: Path | None,
 ) -> None:
-    """Track in a bag, a benchmark sequence's folder, or folders of images and videos.
+    """
+    Track in a bag, a benchmark sequence's folder, or folders of images and videos.
 
     One of --rgb and --thermal may be left out. Writes boxes.txt, scores.txt and track.json.
     """
@@ -98,7 +99,8 @@ def track(
 )  # fmt: skip
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Of the film.')
 def demo(out: Path, seed: int) -> None:
-    """Track a target of a synthetic film live over ROS 2, and report how well it went.
+    """
+    Track a target of a synthetic film live over ROS 2, and report how well it went.
 
     Starts the node as its own process, replays the film to it in real time, records what it
     publishes; writes tracks.mcap, overlay.mp4, report.png and metrics.json.
@@ -135,7 +137,8 @@ def replay(
     thermal_topic: str | None,
     rate: float,
 ) -> None:
-    """Send a bag through the live node over ROS 2; needs no `ros2 bag`.
+    """
+    Send a bag through the live node over ROS 2; needs no `ros2 bag`.
 
     Writes tracks.mcap, overlay.mp4, report.png and metrics.json.
     """
@@ -159,7 +162,6 @@ def replay(
 def models() -> None:
     """List what can be loaded: parameters, and where the weights come from."""
     import torch
-
     from tpf_tracker_ros.models import create_model, list_models, packaged_weights
 
     for name, line in list_models().items():
@@ -267,7 +269,8 @@ def run(
     sequences: Path | None,
     processes: int,
 ) -> None:
-    """Track all sequences of a dataset; goes on where it stopped.
+    """
+    Track all sequences of a dataset; goes on where it stopped.
 
     Writes SEQUENCE.txt (x,y,w,h a frame) and SEQUENCE_time.txt (seconds a frame).
     """
@@ -305,7 +308,8 @@ def evaluate(
     partial: bool,
     out: Path | None,
 ) -> None:
-    """Score results by a benchmark's own rules, in percent.
+    """
+    Score results by a benchmark's own rules, in percent.
 
     RESULTS: folders of a tracker's result files, folders of such folders, or one file.
     """
@@ -386,7 +390,8 @@ def train() -> None:
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 def train_supervised(config: Path | None, out: Path, device: str) -> None:
-    """Train on the synthetic RGB-T world with box and matching losses.
+    """
+    Train on the synthetic RGB-T world with box and matching losses.
 
     Writes log.csv, state.pt to resume from, and the averaged weights as safetensors.
     """
@@ -406,7 +411,8 @@ def train_supervised(config: Path | None, out: Path, device: str) -> None:
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 def train_mad(config: Path | None, out: Path, device: str) -> None:
-    """Stage 1: teach the fusion adapter by several image-fusion experts.
+    """
+    Stage 1: teach the fusion adapter by several image-fusion experts.
 
     The weights it writes are what the next stage starts from: its init_weights.
     """
@@ -426,7 +432,8 @@ def train_mad(config: Path | None, out: Path, device: str) -> None:
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 def train_drf(config: Path | None, out: Path, device: str) -> None:
-    """Stage 2: train the tracker with decoupled features, from the weights of stage 1.
+    """
+    Stage 2: train the tracker with decoupled features, from the weights of stage 1.
 
     What decouples them is folded away in the weights that it writes.
     """

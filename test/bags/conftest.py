@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.bags.writer import BagWriter
 
 START = 1_700_000_000_000_000_000
@@ -13,7 +12,8 @@ PERIOD = 33_333_333
 
 @pytest.fixture
 def write_bag(tmp_path):
-    """write_bag(frames, name, cameras, compression, box) -> path of an mcap file.
+    """
+    Give a function (frames, name, cameras, compression, box) -> path of an mcap file.
 
     Frame i holds i in red and 7000 + i in thermal; thermal is 2 ms late; the box moves.
     """

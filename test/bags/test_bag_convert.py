@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.bags.convert import sequence_to_bag, sequence_to_folder
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.frame_pair import FramePair

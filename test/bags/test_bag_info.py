@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-
 from tpf_tracker_ros.bags.info import describe
 from tpf_tracker_ros.bags.writer import BagWriter
 

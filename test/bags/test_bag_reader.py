@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.bags.typestore import typestore
@@ -52,7 +51,7 @@ def test_one_camera_left_out_on_purpose(write_bag, caplog):
 
 
 def bag_of(tmp_path, images):
-    """A bag with one frame a topic."""
+    """Return a bag with one frame a topic."""
     with BagWriter(tmp_path / 'topics.mcap') as bag:
         for topic, image in images.items():
             compressed = topic.endswith('/compressed')

@@ -6,8 +6,7 @@ import sqlite3
 
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-
-from tpf_tracker_ros.bags.mcap_records import ENDING, end_of_data
+from tpf_tracker_ros.bags.mcap_records import end_of_data, ENDING
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.bags.typestore import typestore
 from tpf_tracker_ros.core.errors import TpfError
@@ -26,7 +25,7 @@ def indices(bag):
 
 @pytest.fixture
 def folder(tmp_path):
-    """folder(plugin, compression) -> a rosbag2 folder of 2000 messages."""
+    """Give a function (plugin, compression) -> a rosbag2 folder of 2000 messages."""
 
     def write(plugin='mcap', compression='none', *, name='recording', numbers=range(2000)):
         plugin = StoragePlugin[plugin.upper()]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
-
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.bags.typestore import box_of
 from tpf_tracker_ros.bags.writer import BagWriter

@@ -1,8 +1,7 @@
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
+import numpy as np
+import pytest
 from tpf_tracker_ros.core.boxes import check_box, clip_box, inside_image, iou, parse_box
 from tpf_tracker_ros.core.errors import TpfError
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.drawing import COLOURS, draw_result
 from tpf_tracker_ros.tracking.tracker import TrackState
 

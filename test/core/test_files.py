@@ -1,7 +1,6 @@
 """A file is whole or absent, and a failure says which file and why."""
 
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file
 

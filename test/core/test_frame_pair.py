@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 

@@ -4,18 +4,17 @@ import array
 from types import SimpleNamespace
 
 import cv2
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
+import numpy as np
+import pytest
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.image_encoding import (
-    PIXELS,
-    UnsupportedEncodingError,
     decode_rgb,
     decode_thermal,
     encoding_of,
+    PIXELS,
+    UnsupportedEncodingError,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -23,7 +22,7 @@ RGB = RANDOM.integers(0, 256, (7, 5, 3), dtype=np.uint8)
 
 
 def message(pixels, encoding, *, padding=0, bigendian=False):
-    """An Image message of these pixels, its rows padded with rubbish."""
+    """Return an Image message of these pixels, its rows padded with rubbish."""
     height, width = pixels.shape[:2]
     stored = pixels.astype(pixels.dtype.newbyteorder('>' if bigendian else '<'))
     rows = np.frombuffer(stored.tobytes(), np.uint8).reshape(height, -1)

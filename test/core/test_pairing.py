@@ -3,10 +3,9 @@
 import itertools
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
+import pytest
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import FramePairer
 
@@ -153,7 +152,8 @@ def test_a_bag_loop_starts_a_new_epoch_once(late_thermal):
     order = [('rgb', i) for i in range(30)] + [('thermal', i) for i in range(30)]
     order.sort(key=lambda f: (f[1], f[0]))
     once = [(name, 10**18 + i * PERIOD) for name, i in order]
-    moved = [f for f in once if f[0] == 'thermal'][30 - late_thermal :]
+    kept = 30 - late_thermal
+    moved = [f for f in once if f[0] == 'thermal'][kept:]
     first = [f for f in once if f not in moved]
     frames = first + once[:1] + moved + once[1:] + once
     pairs = [p for f in frames for p in pairer.add(*f, f)] + pairer.flush()

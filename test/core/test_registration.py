@@ -1,24 +1,23 @@
 """Thermal images on the RGB grid: by homography, by calibration and plane, by CameraInfo."""
 
 import cv2
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nst
-
+import numpy as np
+import pytest
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.registration import (
-    Camera,
     by_calibration,
     by_camera_info,
     by_homography,
+    Camera,
     check_homography,
 )
 
 
 def scene(size, dtype=np.uint16):
-    """A smooth image (H, W): interpolation errs little."""
+    """Return a smooth image (H, W): interpolation errs little."""
     x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     return (7450 + 200 * np.sin(x / 17) * np.cos(y / 13)).astype(dtype)
 

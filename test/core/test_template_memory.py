@@ -1,8 +1,7 @@
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
+import numpy as np
+import pytest
 from tpf_tracker_ros.core.template_memory import TemplateMemory
 
 BOX, SIZE = np.array([100.0, 100, 40, 20]), (640, 512)

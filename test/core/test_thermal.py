@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.thermal import ThermalRange
 
 

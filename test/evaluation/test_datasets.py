@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.datasets import (
-    LAYOUTS,
     find_sequences,
+    LAYOUTS,
     open_sequence,
     read_attributes,
     read_names,

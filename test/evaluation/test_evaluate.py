@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.evaluate import evaluate_file, evaluate_folders, summary_table
 

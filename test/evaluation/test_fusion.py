@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.evaluation.fusion import (
     average_gradient,
     entropy,

@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.media import MediaSequence
 

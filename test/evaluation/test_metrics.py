@@ -1,10 +1,9 @@
 """Precision and success of one sequence, against values worked out by hand."""
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
+import numpy as np
+import pytest
 from tpf_tracker_ros.evaluation.metrics import normalised_errors, precision, success_auc
 
 TRUTH = np.array([[10, 20, 40, 30], [12, 21, 40, 30], [14, 22, 40, 30], [16, 23, 40, 30]], float)

@@ -3,27 +3,27 @@
 import cv2
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.evaluation.cutouts import CutoutSequence, cutout_set
-from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, PannedSequence, panned_set
+from tpf_tracker_ros.evaluation.cutouts import cutout_set, CutoutSequence
+from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, panned_set, PannedSequence
 
 
 @pytest.fixture(scope='module')
 def scene():
-    """A textured pair, the same edges in both, without any real data."""
+    """Return a textured pair, the same edges in both, without any real data."""
     rng = np.random.default_rng(3)
     noise = cv2.resize(rng.integers(0, 255, (30, 40, 3), np.uint8), (640, 480))
     return noise, noise.mean(2).astype(np.uint8)
 
 
 def paint(images, box):
-    """The images with everything but the target black and the target white."""
+    """Return the images with everything but the target black and the target white."""
     x, y, w, h = np.round(box).astype(int)
+    bottom, right = y + h, x + w
     painted = []
     for image in images:
         image = np.zeros_like(image)
-        image[y : y + h, x : x + w] = 255
+        image[y:bottom, x:right] = 255
         painted.append(image)
     return painted
 

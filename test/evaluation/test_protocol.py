@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.evaluation.datasets import read_names, read_truths
 from tpf_tracker_ros.evaluation.protocol import PROTOCOLS, score_sequence, score_tracker
 from tpf_tracker_ros.evaluation.results import find_results, read_boxes

@@ -8,7 +8,6 @@ import subprocess
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.evaluate import evaluate_folders
 from tpf_tracker_ros.evaluation.report import write_report
@@ -18,7 +17,7 @@ NAMES = 'car', 'girl`s', 'red<i>car'
 
 @pytest.fixture(scope='module')
 def report(tmp_path_factory, write_sequence, real_frames):
-    """A report on two trackers with attributes and images; (folder, evaluation)."""
+    """Return a report on two trackers with attributes and images; (folder, evaluation)."""
     tmp_path = tmp_path_factory.mktemp('report')
     _, truth = real_frames
     rng = np.random.default_rng(0)
@@ -79,7 +78,7 @@ def browser():
 
 
 def shown(browser, page, tmp_path, script):
-    """The page's document after the script has run in it, without network."""
+    """Return the page's document after the script has run in it, without network."""
     probe = tmp_path / 'probe.html'
     probe.write_text(page.read_text().replace('</html>', f'<script>{script}</script></html>'))
     flags = (

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.results import find_results, read_boxes
 

@@ -1,11 +1,10 @@
 """A tracker over a dataset: results in the benchmark's format, resumed, in several processes."""
 
-import os
 from functools import partial
+import os
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.evaluate import evaluate_folders
 from tpf_tracker_ros.evaluation.results import read_boxes

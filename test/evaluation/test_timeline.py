@@ -1,13 +1,12 @@
 import cv2
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.evaluation.timeline import BANDS, draw_timeline
 
 
 def count(picture: np.ndarray, colour: str, alpha: float = 1.0) -> int:
     """Pixels of a colour '#RRGGBB' on white."""
-    rgb = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)])
+    rgb = np.array(list(bytes.fromhex(colour[1:])))
     mixed = 255 - alpha * (255 - rgb)
     return int((np.abs(picture[..., ::-1] - mixed) < 3).all(-1).sum())
 

@@ -7,7 +7,7 @@ from torch import Tensor
 def sequential_scan(
     u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor | None = None
 ) -> Tensor:
-    """y (B, L, D); arguments as in tpf_tracker_ros.models.scan.selective_scan."""
+    """Return y (B, L, D); arguments as in tpf_tracker_ros.models.scan.selective_scan."""
     h = u.new_zeros(u.shape[0], *a.shape)  # (B, D, N)
     y = []
     for t in range(u.shape[1]):

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from tpf_tracker_ros.models.head import decode, hann_window
 
 
@@ -23,8 +22,8 @@ def test_each_image_of_a_batch_is_decoded_by_itself():
     size, offset = torch.rand(3, 2, 16, 16), torch.rand(3, 2, 16, 16)
     together, _ = decode(score, size, offset)
     for i in range(3):
-        alone, _ = decode(score[i : i + 1], size[i : i + 1], offset[i : i + 1])
-        torch.testing.assert_close(together[i : i + 1], alone)
+        alone, _ = decode(score[[i]], size[[i]], offset[[i]])
+        torch.testing.assert_close(together[[i]], alone)
 
 
 def test_the_window_is_the_published_one():

@@ -1,14 +1,13 @@
+from collections import OrderedDict
 import os
 import pickle
 import sys
 import types
-from collections import OrderedDict
 
-import pytest
-import torch
 from click.testing import CliRunner
+import pytest
 from safetensors.torch import load_file
-
+import torch
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
@@ -58,7 +57,7 @@ def published():
 
 @pytest.fixture
 def container(published, monkeypatch):
-    """A whole training checkpoint; its author's classes are gone again when it is read."""
+    """Return a whole training checkpoint; its author's classes are gone again when it is read."""
 
     def make(weights=published):
         admin = types.ModuleType('lib.train.admin')

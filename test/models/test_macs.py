@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.macs import count_macs
 

@@ -1,11 +1,10 @@
 from importlib.util import find_spec
 
-import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+import pytest
 from scan_reference import sequential_scan
-
+import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import scan
 from tpf_tracker_ros.models.mamba import (

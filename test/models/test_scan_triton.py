@@ -5,11 +5,11 @@ import os
 import pytest
 import torch
 
+from tpf_tracker_ros.models.scan import selective_scan
+
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'
 pytest.importorskip('triton', reason='the kernels need Triton, which GPU builds of torch bring')
-
-from tpf_tracker_ros.models.scan import selective_scan
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 

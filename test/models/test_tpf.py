@@ -2,15 +2,21 @@ import math
 
 import pytest
 import torch
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
 from tpf_tracker_ros.models.pfa import PixelFusionAdapter
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 
-SMALL = dict(template_size=32, search_size=64, dim=32, depth=4, heads=2, head_channels=16)
-SMALL_PFA = dict(pfa_channels=4, pfa_state=2, pfa_stride=4)
+SMALL = {
+    'template_size': 32,
+    'search_size': 64,
+    'dim': 32,
+    'depth': 4,
+    'heads': 2,
+    'head_channels': 16,
+}
+SMALL_PFA = {'pfa_channels': 4, 'pfa_state': 2, 'pfa_stride': 4}
 
 
 def embedded(model: Tpf, batch: int, templates: int) -> tuple[torch.Tensor, torch.Tensor]:

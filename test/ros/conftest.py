@@ -4,11 +4,9 @@ import itertools
 import os
 
 import pytest
-
-pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
-
 from tpf_tracker_ros.ros.dds import loopback_environment
 
+pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
 # Fast DDS reads its profile once in a process, at the first node.
 os.environ.update(loopback_environment())
 DOMAINS = itertools.cycle(range(40, 100))
@@ -25,7 +23,6 @@ def domain(monkeypatch):
 def checkpoint(tmp_path_factory):
     """Untrained weights: these tests look at the plumbing, not at how well it tracks."""
     import torch
-
     from tpf_tracker_ros.models import create_model
     from tpf_tracker_ros.models.checkpoint import save_weights
 
@@ -37,7 +34,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def tracker_node(checkpoint, capfd):
-    """The node in this process: `with tracker_node(parameter=value) as graph`."""
+    """Give a context manager (parameter=value): the node in this process, as a graph."""
     from other_side import running_node
 
     defaults = {'checkpoint': checkpoint, 'tracker__lost_score': 0.0}

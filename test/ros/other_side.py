@@ -1,20 +1,19 @@
 """The other side of a graph with the node: cameras, a user, and all that the node publishes."""
 
+from contextlib import contextmanager
 import threading
 import time
-from contextlib import contextmanager
 
-import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
 from rcl_interfaces.srv import SetParameters
+import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
@@ -32,13 +31,14 @@ def header(index, frame='camera'):
 
 
 def scene(index):
-    """A textured pair (rgb, thermal) in which a bright square moves by 2 px a frame."""
+    """Return a textured pair (rgb, thermal) in which a bright square moves by 2 px a frame."""
     rng = np.random.default_rng(3)
     rgb = rng.integers(60, 120, (SIZE[1], SIZE[0], 3), np.uint8)
     thermal = rng.integers(7200, 7400, (SIZE[1], SIZE[0])).astype(np.uint16)
     x = int(BOX[0]) + 2 * index % 60
-    rgb[50:70, x : x + 24] = (220, 180, 40)
-    thermal[50:70, x : x + 24] = 7700
+    right = x + 24
+    rgb[50:70, x:right] = (220, 180, 40)
+    thermal[50:70, x:right] = 7700
     return rgb, thermal
 
 
@@ -117,7 +117,7 @@ class Graph:
         wait_until(future.done, 10, f'{name} does not answer')
         return future.result()
 
-    def set(self, **values):
+    def set(self, **values):  # noqa: A003
         parameters = [
             Parameter(name.replace('__', '.'), value=v).to_parameter_msg()
             for name, v in values.items()
@@ -139,7 +139,7 @@ class Graph:
 
 @contextmanager
 def running_node(capfd, **values):
-    """The node with these parameters in this process, spinning in a thread; gives a Graph."""
+    """Run the node with these parameters in this process, spinning in a thread; gives a Graph."""
     overrides = [Parameter(name.replace('__', '.'), value=v) for name, v in values.items()]
     context = rclpy.Context()
     rclpy.init(context=context)

@@ -4,13 +4,12 @@ import array
 import time
 
 import cv2
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import Paired
 from tpf_tracker_ros.ros.conversion import (
@@ -27,7 +26,7 @@ COUNTS = np.random.default_rng(1).integers(7200, 7700, (12, 16)).astype(np.uint1
 
 
 def image(encoding, pixels, *, padding=0, big=False):
-    """A message as a driver would fill it: rows padded, bytes in either order."""
+    """Return a message as a driver would fill it: rows padded, bytes in either order."""
     pixels = pixels.astype(pixels.dtype.newbyteorder('>' if big else '<'))
     rows = [row.tobytes() + b'\xaa' * padding for row in pixels]
     message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)

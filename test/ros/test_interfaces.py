@@ -2,13 +2,12 @@
 
 import importlib.util
 import os
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from tpf_tracker_ros.bags.vision_msgs import DEFINITIONS
 
 on_wheels = pytest.mark.skipif(

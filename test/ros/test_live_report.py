@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.writer import BagWriter

@@ -6,15 +6,14 @@ import sys
 import time
 
 import cv2
-import numpy as np
-import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from other_side import BEST_EFFORT, BOX, PERIOD, SIZE, START, boxes, header, scene, stamps
+import numpy as np
+from other_side import BEST_EFFORT, BOX, boxes, header, PERIOD, scene, SIZE, stamps, START
+import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.ros.conversion import to_image_message
 from tpf_tracker_ros.ros.messages import Detection2DArray, to_box, to_detection

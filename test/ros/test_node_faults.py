@@ -3,14 +3,13 @@
 import itertools
 import time
 
-import numpy as np
-import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
 from other_side import BEST_EFFORT, header, scene, stamps
+import pytest
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.conversion import to_image_message
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray
@@ -158,11 +157,11 @@ def test_a_failed_transition_says_why_and_leaves_the_node_alive(tracker_node):
     ],
 )
 def test_what_cannot_start_exits_with_one_line(arguments, words, capfd):
-    with pytest.raises(SystemExit) as exit:
+    with pytest.raises(SystemExit) as ended:
         main(['--ros-args', *arguments])
     # sys.exit with words prints them and returns 1; the other lines are rcl's own.
     output, written = capfd.readouterr()
     said = [line for line in written.splitlines() if 'FATAL' in line]
-    said += [exit.value.code] if isinstance(exit.value.code, str) else []
-    assert exit.value.code and not output and 'Traceback' not in written
+    said += [ended.value.code] if isinstance(ended.value.code, str) else []
+    assert ended.value.code and not output and 'Traceback' not in written
     assert len(said) == 1 and words in said[0]

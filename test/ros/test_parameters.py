@@ -3,20 +3,19 @@
 from dataclasses import fields
 
 import pytest
-import yaml
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import FramePairer
 from tpf_tracker_ros.ros.dds import config_file
 from tpf_tracker_ros.ros.parameters import (
-    TABLE,
-    Parameter,
     as_markdown,
     as_yaml,
     check,
+    Parameter,
+    TABLE,
     tracker_settings,
 )
 from tpf_tracker_ros.tracking.config import TrackerConfig
+import yaml
 
 DEFAULTS = {name: row.default for name, row in TABLE.items()}
 

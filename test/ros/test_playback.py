@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.ros.node_process import node_process

@@ -7,10 +7,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.graph import spinning_node
-from tpf_tracker_ros.ros.player import Player, header_stamp
+from tpf_tracker_ros.ros.player import header_stamp, Player
 
 RGB, THERMAL = '/rgb/image_raw', '/thermal/image_raw'
 PERIOD = 33_333_333

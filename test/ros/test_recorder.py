@@ -1,12 +1,11 @@
 import time
 
-import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import pytest
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until

@@ -1,11 +1,10 @@
+from pathlib import Path
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag
@@ -13,7 +12,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.image_encoding import decode_rgb
 from tpf_tracker_ros.models import packaged_weights
 from tpf_tracker_ros.ros.graph import wait_until
-from tpf_tracker_ros.ros.replay import FUSED, TRACKS, replay
+from tpf_tracker_ros.ros.replay import FUSED, replay, TRACKS
 from tpf_tracker_ros.tracking.load import load_tracker
 from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.training.world_sequence import WorldSequence

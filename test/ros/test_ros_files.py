@@ -2,15 +2,14 @@
 
 import importlib.util
 import json
-import re
 from pathlib import Path
+import re
 from xml.etree import ElementTree
 
 import pytest
-import yaml
-
 from tpf_tracker_ros.ros import dds
-from tpf_tracker_ros.ros.parameters import TABLE, as_markdown
+from tpf_tracker_ros.ros.parameters import as_markdown, TABLE
+import yaml
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,6 @@ import pytest
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds
 from tpf_tracker_ros.ros.sync import Filter, PairFilter, UpstreamPairer

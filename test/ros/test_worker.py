@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.boxes import check_box
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair

@@ -3,17 +3,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.tracking.engine import (
-    MEAN,
-    STD,
+    choose_device,
     Engine,
+    MEAN,
     Normalize,
     SearchStep,
+    STD,
     TemplateStep,
-    choose_device,
 )
 
 

@@ -1,11 +1,10 @@
 import json
 import shutil
 
+from click.testing import CliRunner
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, registry

@@ -5,9 +5,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import save_file
-
+import torch
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.boxes import parse_box
@@ -38,7 +37,8 @@ class Moving:
             if index == self._fail_at:
                 raise TpfError(f'image {index} is broken')
             grey = self._background.copy()
-            grey[y : y + h, x : x + w] = 250
+            bottom, right = y + h, x + w
+            grey[y:bottom, x:right] = 250
             thermal = 7000 + grey.astype(np.uint16)
             rgb = np.dstack([grey] * 3) if self._rgb else None
             yield FramePair(rgb, thermal, 10**18 + index * 40_000_000)
@@ -46,7 +46,7 @@ class Moving:
 
 @pytest.fixture(scope='module')
 def tracker(tmp_path_factory):
-    """The real tracker with random weights: what it finds does not matter here."""
+    """Return the real tracker with random weights: what it finds does not matter here."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'random.safetensors'
     save_file(create_model('tpf_tiny').state_dict(), path)

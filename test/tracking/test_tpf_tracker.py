@@ -2,7 +2,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair

@@ -1,9 +1,8 @@
-import math
 from dataclasses import replace
+import math
 
 import pytest
 import torch
-
 from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
@@ -11,9 +10,9 @@ from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
 from tpf_tracker_ros.training.drf import (
     DrfConfig,
     DrfTraining,
-    Projection,
     fold,
     orthogonality,
+    Projection,
     uninformative,
 )
 from tpf_tracker_ros.training.world import WorldConfig
@@ -39,9 +38,19 @@ def test_an_ablation_leaves_one_term_out(path):
 
 def small(**changes: object) -> Tpf:
     torch.manual_seed(0)
-    sizes = dict(template_size=32, search_size=64, stride=8, dim=32, depth=4, heads=2)
-    adapter = dict(head_channels=16, pfa_channels=4, pfa_state=2, pfa_stride=4)
-    return Tpf(TpfConfig(**sizes, **adapter, **changes)).eval()
+    config = TpfConfig(
+        template_size=32,
+        search_size=64,
+        stride=8,
+        dim=32,
+        depth=4,
+        heads=2,
+        head_channels=16,
+        pfa_channels=4,
+        pfa_state=2,
+        pfa_stride=4,
+    )
+    return Tpf(replace(config, **changes)).eval()
 
 
 @pytest.mark.parametrize(

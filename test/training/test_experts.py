@@ -1,7 +1,8 @@
+from itertools import combinations
+
 import pytest
 import torch
 import torch.nn.functional as F
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.training.experts import (
     box_mean,
@@ -61,9 +62,8 @@ def test_half_precision_training_does_not_touch_what_an_expert_teaches(name):
 def test_the_experts_are_of_different_kinds():
     rgb, thermal = images(1, 3, 64, 64), images(1, 3, 64, 64, seed=1)
     fused = [load_expert(name)(rgb, thermal) for name in list_experts()]
-    for index, one in enumerate(fused):
-        for other in fused[index + 1 :]:
-            assert (one - other).abs().mean() > 0.003
+    for one, other in combinations(fused, 2):
+        assert (one - other).abs().mean() > 0.003
 
 
 @pytest.mark.parametrize('size', [(64, 64), (51, 130)])

@@ -1,13 +1,12 @@
+from dataclasses import replace
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import cv2
 import pytest
-import torch
 from safetensors.torch import load_file
-
+import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.training.loop import parameter_groups

@@ -1,9 +1,8 @@
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.training.losses import (
     box_at,

@@ -1,13 +1,12 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from safetensors.torch import load_file
-
+import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
-from tpf_tracker_ros.training.mad import MadConfig, MadTraining, distances, quality, ssim
+from tpf_tracker_ros.training.mad import distances, MadConfig, MadTraining, quality, ssim
 from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
 from tpf_tracker_ros.training.world import WorldConfig
 

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.training import supervised
 from tpf_tracker_ros.training.config import EXPERIMENTS, read_config

@@ -1,10 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-
 from tpf_tracker_ros.training.sensors import SensorConfig
 from tpf_tracker_ros.training.textures import cut_out, paint_backgrounds, paint_sprites, support
-from tpf_tracker_ros.training.world import SEARCH, Batch, World, WorldConfig
+from tpf_tracker_ros.training.world import Batch, SEARCH, World, WorldConfig
 
 CLEAN = SensorConfig(
     coarse_share=0, dark_share=0, glare_share=0, crossover_share=0, rgb_absent_share=0,

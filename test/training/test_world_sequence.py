@@ -1,5 +1,4 @@
 import numpy as np
-
 from tpf_tracker_ros.training.world_sequence import CROSSOVER, DARK, WorldSequence
 
 

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
-
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.core.sequence import Sequence
+from tqdm import tqdm
 
 # A stamp of zero means 'none' in ROS, so sequences whose time begins at zero begin here.
 EPOCH = 1_700_000_000_000_000_000
@@ -23,7 +22,8 @@ def sequence_to_bag(
     compression: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a sequence as the cameras of a robot would have recorded it.
+    """
+    Write a sequence as the cameras of a robot would have recorded it.
 
     Topics: rgb/image_raw, thermal/image_raw, camera_info beside each, and ground_truth
     (Detection2DArray) where it is known. Frames: rgb_camera, thermal_camera; one stamp a pair.
@@ -55,7 +55,8 @@ def sequence_to_bag(
 
 
 def sequence_to_folder(sequence: Sequence, folder: Path | str) -> None:
-    """Write a sequence in LasHeR's layout, without loss.
+    """
+    Write a sequence in LasHeR's layout, without loss.
 
     folder/visible and folder/infrared hold png files (tiff for float thermal); visible.txt,
     infrared.txt and init.txt the ground truth as x,y,w,h, one row a frame, zeros where the target
@@ -85,7 +86,7 @@ def sequence_to_folder(sequence: Sequence, folder: Path | str) -> None:
 
 
 def _fitting(compression: str | None, image: np.ndarray) -> str | None:
-    """The compression that can hold this image."""
+    """Return the compression that can hold this image."""
     if compression is None or image.dtype == np.float32:
         return None
     return 'png' if image.dtype == np.uint16 else compression

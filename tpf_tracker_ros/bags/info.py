@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag, bag_files
 from tpf_tracker_ros.core.errors import TpfError
+from tqdm import tqdm
 
 BAR = 40  # characters
 GAP = 1.5  # median periods
 
 
 def describe(path: Path | str) -> str:
-    """Topics with rates and gaps, the pairs that would be tracked, and their skew in time.
+    """
+    Topics with rates and gaps, the pairs that would be tracked, and their skew in time.
 
     Raises TpfError on what is no bag; a bag that cannot be tracked is described all the same.
     """

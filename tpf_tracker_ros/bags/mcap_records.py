@@ -1,17 +1,17 @@
-"""The outer structure of mcap files: enough to find the cut in one, and to close one there.
+"""
+The outer structure of mcap files: enough to find the cut in one, and to close one there.
 
 An mcap file is a magic number, records of (opcode, uint64 length, content), and the magic number
 again (https://mcap.dev/spec).
 """
 
-import os
-import struct
 from io import BytesIO
+import os
 from pathlib import Path
+import struct
 from typing import BinaryIO
 
 import lz4.frame
-
 from tpf_tracker_ros.bags.zstd import zstd
 
 MAGIC = b'\x89MCAP0\r\n'
@@ -43,7 +43,7 @@ def end_of_data(file: BinaryIO, start: int = len(MAGIC), *, before: int | None =
 
 
 def records_in_cut_chunk(file: BinaryIO, start: int) -> bytes:
-    """What a cut chunk at this offset still holds: its records; empty if there is no chunk."""
+    """Get what a cut chunk at this offset still holds: its records; empty if there is no chunk."""
     file.seek(start)
     head, tail = file.read(9 + 28), BytesIO(file.read())
     if len(head) < 9 + 28 or head[0] != CHUNK_OPCODE:
@@ -59,7 +59,8 @@ def records_in_cut_chunk(file: BinaryIO, start: int) -> bytes:
 
 
 def close_at_cut(path: Path) -> None:
-    """Cut a half-written file behind its last whole record, so that any mcap reader opens it.
+    """
+    Cut a half-written file behind its last whole record, so that any mcap reader opens it.
 
     What is cut off makes room for the ending: this works on a full disk.
     """

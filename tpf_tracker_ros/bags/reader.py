@@ -1,12 +1,11 @@
 """A bag as a sequence of frame pairs, paired exactly as the live node pairs them."""
 
-import logging
-import re
 from collections.abc import Iterator
+import logging
 from pathlib import Path
+import re
 
 import numpy as np
-
 from tpf_tracker_ros.bags.storage import Bag, Message
 from tpf_tracker_ros.bags.typestore import box_of
 from tpf_tracker_ros.core.errors import TpfError
@@ -34,7 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class BagSequence:
-    """The frame pairs of a recording; a Sequence.
+    """
+    The frame pairs of a recording; a Sequence.
 
     rgb_topic, thermal_topic: found by type, name and encoding where None; '' leaves that camera
     out. A bag with one camera gives pairs of one image, and a warning says so.
@@ -128,7 +128,8 @@ class BagSequence:
 
 
 def find_topics(bag: Bag, given: dict[str, str | None]) -> dict[str, str]:
-    """The topic of each camera that is there: by what was given, by name, then by encoding.
+    """
+    Return the topic of each camera that is there: by what was given, by name, then by encoding.
 
     given: {'rgb': …, 'thermal': …}, each a topic, None to search, or '' to leave it out.
     Raises TpfError, naming the topics that there are.
@@ -187,7 +188,7 @@ def _given_topic(bag: Bag, topic: str, images: dict[str, str]) -> str:
 
 
 def _only(bag: Bag, camera: str, names: list[str]) -> str:
-    """The one topic, or the one raw one, of several that could be this camera."""
+    """Return the one topic, or the one raw one, of several that could be this camera."""
     raw = [name for name in names if name.removesuffix(COMPRESSED).endswith('image_raw')]
     for choice in names, raw:
         if len(choice) == 1:
@@ -199,7 +200,7 @@ def _only(bag: Bag, camera: str, names: list[str]) -> str:
 
 
 def _words(name: str) -> set[str]:
-    """The words of a topic's name in lower case; camelCase counts as two."""
+    """Return the words of a topic's name in lower case; camelCase counts as two."""
     return {word.lower() for word in re.findall('[A-Z]+(?![a-z])|[A-Z]?[a-z]+', name)}
 
 

@@ -1,20 +1,21 @@
-"""Open any recording: mcap, sqlite3 or ROS 1, one file or a folder, compressed, cut, unindexed.
+"""
+Open any recording: mcap, sqlite3 or ROS 1, one file or a folder, compressed, cut, unindexed.
 
 rosbags parses the formats. What is added: metadata.yaml is not needed; a file that is cut or
 damaged is read up to there; messages come in order of time over all files of a recording.
 """
 
-import heapq
-import logging
-import re
-import shutil
-import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+import heapq
 from io import BytesIO
+import logging
 from pathlib import Path
+import re
+import shutil
+import struct
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,11 +30,10 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2.errors import ReaderError
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
-
 from tpf_tracker_ros.bags.mcap_records import (
-    MAGIC,
     end_of_data,
     ends_whole,
+    MAGIC,
     records_in_cut_chunk,
 )
 from tpf_tracker_ros.bags.typestore import typestore, typestore_ros1
@@ -65,7 +65,8 @@ class Message:
 
 
 def bag_files(path: Path) -> list[Path]:
-    """The files of a recording, in order: the file itself, or those in a folder; else none.
+    """
+    Return the files of a recording, in order: the file itself, or those in a folder; else none.
 
     A folder with files of several formats holds conversions of one another: one format is taken.
     """
@@ -84,7 +85,8 @@ def bag_files(path: Path) -> list[Path]:
 
 
 class Bag:
-    """A recording: its topics, and its messages in order of time.
+    """
+    A recording: its topics, and its messages in order of time.
 
     Raises TpfError when there is nothing to read; logs one warning for each file that is cut,
     damaged or has no index, and reads what there is.
@@ -114,7 +116,7 @@ class Bag:
             yield from heapq.merge(*streams, key=lambda message: message.time)
 
     def decode(self, message: Message) -> Any:
-        """The message as an object of rosbags' classes. Raises TpfError on unknown types."""
+        """Give the message as an object of rosbags' classes. Raises TpfError on unknown types."""
         try:
             if self._ros1:
                 return typestore_ros1().deserialize_ros1(message.data, message.kind)
@@ -191,7 +193,7 @@ class _Mcap(McapReader):
     cut = ''
     _rest: McapReader | None = None  # the records in the chunk through which the cut goes
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: A003
         try:
             super().open()
             return
@@ -245,7 +247,7 @@ class _Sqlite(Sqlite3Reader):
 
     cut = ''
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: A003
         try:
             super().open()
             return

@@ -3,9 +3,8 @@
 from functools import cache
 
 import numpy as np
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
-
 from tpf_tracker_ros.bags.vision_msgs import DEFINITIONS
 
 
@@ -25,7 +24,7 @@ def typestore_ros1() -> Typestore:
 
 
 def box_of(detection: object) -> np.ndarray:
-    """The box (4,) x, y, w, h in pixels of a Detection2D, which tells centre and size."""
+    """Return the box (4,) x, y, w, h in pixels of a Detection2D, which tells centre and size."""
     bbox = detection.bbox
     centre = bbox.center.position
     w, h = bbox.size_x, bbox.size_y

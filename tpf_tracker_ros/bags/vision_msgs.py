@@ -1,4 +1,5 @@
-"""The 2-D part of vision_msgs 4.x as message definitions: the one copy in this package.
+"""
+The 2-D part of vision_msgs 4.x as message definitions: the one copy in this package.
 
 vision_msgs is in no Python registry. `rosbags` registers these texts to read and write bags, and
 `tpf_tracker_ros.ros.interfaces` compiles them where no ROS 2 brings the real package. Field names,

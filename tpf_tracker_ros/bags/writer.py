@@ -10,7 +10,6 @@ import numpy as np
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from rosbags.rosbag2.storage_mcap import McapWriter
-
 from tpf_tracker_ros.bags.mcap_records import close_at_cut
 from tpf_tracker_ros.bags.typestore import typestore
 from tpf_tracker_ros.core.errors import TpfError
@@ -22,7 +21,7 @@ COMPRESSIONS = ('jpeg', 'png')
 class _FileWriter(Writer):
     """rosbags' writer without its folder: one mcap file, which holds its metadata itself."""
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: A003
         with TemporaryDirectory(dir=self.path.parent) as folder:
             self.storage = McapWriter(Path(folder), CompressionMode.NONE)
             self.storage.path = self.storage.path.rename(self.path)
@@ -34,7 +33,8 @@ class _FileWriter(Writer):
 
 
 class BagWriter:
-    """A context manager that writes one mcap file.
+    """
+    A context manager that writes one mcap file.
 
     path: the file; its folder is made. An existing file is refused unless overwrite is set.
 
@@ -79,7 +79,8 @@ class BagWriter:
         frame_id: str,
         compression: str | None = None,
     ) -> None:
-        """Write a sensor_msgs/Image, or on topic/compressed a CompressedImage.
+        """
+        Write a sensor_msgs/Image, or on topic/compressed a CompressedImage.
 
         image: uint8 (H, W, 3) RGB, or (H, W) uint8, uint16 (png only) or float32 (raw only).
         compression: None, 'jpeg' or 'png'.
@@ -133,7 +134,8 @@ class BagWriter:
         frame_id: str,
         intrinsics: np.ndarray | None = None,
     ) -> None:
-        """Write a sensor_msgs/CameraInfo of this (width, height).
+        """
+        Write a sensor_msgs/CameraInfo of this (width, height).
 
         intrinsics: float (3, 3), without distortion; zeros, ROS's word for uncalibrated, if None.
         """
@@ -203,7 +205,7 @@ def _compress(image: np.ndarray, encoding: str, compression: str) -> tuple[str, 
 
 
 def _detection(header: object, box: np.ndarray, score: float, target_id: str) -> object:
-    """A Detection2D: centre and size, one hypothesis, pose unused."""
+    """Return a Detection2D: centre and size, one hypothesis, pose unused."""
     types = typestore().types
     x, y, w, h = (float(value) for value in box)
     point = types['vision_msgs/msg/Point2D'](x + w / 2, y + h / 2)

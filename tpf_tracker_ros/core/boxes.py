@@ -1,7 +1,6 @@
 """Bounding boxes: float64 (..., 4) arrays of x, y, w, h in pixels; x, y is the top left corner."""
 
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 
 
@@ -17,7 +16,8 @@ def parse_box(text: str) -> np.ndarray:
 
 
 def check_box(box: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """The box as float64 (4,) when a tracker can start on it, else TpfError.
+    """
+    Return the box as float64 (4,) when a tracker can start on it, else TpfError.
 
     image_size: (width, height). The box must be finite, at least 1 px wide and high, and its
     centre must lie in the image.
@@ -44,7 +44,7 @@ def centre(boxes: np.ndarray) -> np.ndarray:
 
 
 def from_centre(cx: float, cy: float, w: float, h: float) -> np.ndarray:
-    """The box (4,) of this centre and size."""
+    """Return the box (4,) of this centre and size."""
     return np.array([cx - w / 2, cy - h / 2, w, h], dtype=np.float64)
 
 

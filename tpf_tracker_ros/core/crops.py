@@ -1,7 +1,7 @@
 """Square crops around a box, as the OSTrack family takes them."""
 
-import math
 from dataclasses import dataclass
+import math
 
 import cv2
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Window:
-    """A square of the image: top left corner and side, all in whole pixels.
+    """
+    A square of the image: top left corner and side, all in whole pixels.
 
     It may reach beyond the image; what lies outside reads as zero.
     """
@@ -20,13 +21,14 @@ class Window:
 
     @classmethod
     def around(cls, box: np.ndarray, factor: float) -> 'Window':
-        """The window of side ceil(sqrt(w h) factor) around a box (4,) x, y, w, h."""
+        """Return the window of side ceil(sqrt(w h) factor) around a box (4,) x, y, w, h."""
         x, y, w, h = box
         side = max(1, math.ceil(math.sqrt(w * h) * factor))
         return cls(round(x + w / 2 - side / 2), round(y + h / 2 - side / 2), side)
 
     def take(self, image: np.ndarray, size: int) -> np.ndarray:
-        """The window's content (size, size[, C]) in the image's dtype, bilinear.
+        """
+        Return the window's content (size, size[, C]) in the image's dtype, bilinear.
 
         Shrinking averages areas: a large target would alias at a small crop size.
         """
@@ -34,7 +36,9 @@ class Window:
         left, top = max(0, -self.x), max(0, -self.y)
         right = max(0, self.x + self.side - width)
         bottom = max(0, self.y + self.side - height)
-        inside = image[max(0, self.y) : self.y + self.side, max(0, self.x) : self.x + self.side]
+        rows = slice(max(0, self.y), self.y + self.side)
+        columns = slice(max(0, self.x), self.x + self.side)
+        inside = image[rows, columns]
         if left or top or right or bottom:
             if inside.size == 0:
                 return np.zeros((size, size, *image.shape[2:]), image.dtype)
@@ -43,6 +47,6 @@ class Window:
         return cv2.resize(inside, (size, size), interpolation=how)
 
     def to_image(self, relative: np.ndarray) -> np.ndarray:
-        """A box (4,) x, y, w, h in image pixels from cx, cy, w, h relative to the window."""
+        """Give a box (4,) x, y, w, h in image pixels from cx, cy, w, h relative to the window."""
         cx, cy, w, h = np.asarray(relative, dtype=np.float64) * self.side
         return np.array([self.x + cx - w / 2, self.y + cy - h / 2, w, h])

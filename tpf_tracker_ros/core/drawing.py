@@ -21,7 +21,8 @@ def draw_result(
     score: float,
     ground_truth: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A copy of the image with the box, its state and its score; colour tells the state.
+    """
+    Return a copy of the image with the box, its state and its score; colour tells the state.
 
     rgb: uint8 (H, W, 3). box, ground_truth: (4,) x, y, w, h in pixels; None or NaN is not drawn.
     state: a TrackState or its name. Returns uint8 (H, W, 3).

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 
 THERMAL_DTYPES = (np.uint8, np.uint16, np.float32)
@@ -11,7 +10,8 @@ THERMAL_DTYPES = (np.uint8, np.uint16, np.float32)
 
 @dataclass(frozen=True)
 class FramePair:
-    """A registered RGB-thermal pair on one pixel grid.
+    """
+    A registered RGB-thermal pair on one pixel grid.
 
     rgb: uint8 (H, W, 3) in R, G, B order, or None when that camera is absent.
     thermal: uint8, uint16 or float32 (H, W), or None when that camera is absent.

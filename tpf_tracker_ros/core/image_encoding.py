@@ -1,4 +1,5 @@
-"""Pixels of image messages, without ROS: the node and the bag reader both decode here.
+"""
+Pixels of image messages, without ROS: the node and the bag reader both decode here.
 
 A message is anything with the fields of sensor_msgs/Image (encoding, height, width, step,
 is_bigendian, data) or sensor_msgs/CompressedImage (format, data): rclpy's and rosbags' classes
@@ -10,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 
 # encoding: (dtype, channels)
@@ -52,7 +52,8 @@ class UnsupportedEncodingError(TpfError):
 
 
 def decode_rgb(message: Any) -> np.ndarray:
-    """The image as uint8 (H, W, 3) in R, G, B order; a read-only view of the data for rgb8.
+    """
+    Return the image as uint8 (H, W, 3) in R, G, B order; a read-only view of the data for rgb8.
 
     Raises UnsupportedEncodingError by name and TpfError on data that do not fit the header.
     """
@@ -67,7 +68,8 @@ def decode_rgb(message: Any) -> np.ndarray:
 
 
 def decode_thermal(message: Any) -> np.ndarray:
-    """The image as uint8, uint16 or float32 (H, W) of raw values; colour maps become luminance.
+    """
+    Decode to uint8, uint16 or float32 (H, W) of raw values; colour maps become luminance.
 
     A read-only view of the data where that is possible. Raises as decode_rgb does.
     """
@@ -76,7 +78,8 @@ def decode_thermal(message: Any) -> np.ndarray:
 
 
 def encoding_of(image: np.ndarray) -> str:
-    """The encoding that an array is published and recorded with.
+    """
+    Return the encoding that an array is published and recorded with.
 
     uint8 (H, W, 3): 'rgb8'; (H, W) of uint8: 'mono8', uint16: 'mono16', float32: '32FC1'.
     Raises TpfError on anything else.
@@ -94,7 +97,7 @@ def encoding_of(image: np.ndarray) -> str:
 
 
 def _decode(message: Any) -> tuple[str, np.ndarray]:
-    """Encoding and pixels of either kind of message, in native byte order."""
+    """Return encoding and pixels of either kind of message, in native byte order."""
     if hasattr(message, 'format'):
         return _decompress(message)
     encoding = message.encoding
@@ -122,7 +125,7 @@ def _decode(message: Any) -> tuple[str, np.ndarray]:
 
 
 def _decompress(message: Any) -> tuple[str, np.ndarray]:
-    """Encoding and pixels of a compressed image: jpeg, png, whatever cv2 can read."""
+    """Return encoding and pixels of a compressed image: jpeg, png, whatever cv2 can read."""
     data = np.frombuffer(message.data, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:

@@ -1,4 +1,5 @@
-"""Pairing of RGB and thermal frames by time: nearest neighbour with a mutual check.
+"""
+Pairing of RGB and thermal frames by time: nearest neighbour with a mutual check.
 
 Payloads are opaque (messages, file offsets, arrays), so the node and the bag reader pair with
 this one class. A decision is taken as soon as no later frame can change it, hence the pairs do
@@ -26,7 +27,8 @@ BOUND, ENOUGH = 0.75, 4
 
 @dataclass(frozen=True)
 class Paired:
-    """Two payloads of one instant; one of them is None where a camera is absent.
+    """
+    Two payloads of one instant; one of them is None where a camera is absent.
 
     stamp: ns, as given to add for the rgb frame (for the thermal frame where rgb is None).
     skew: thermal minus rgb time in ns after the offsets, None where one is absent.
@@ -62,7 +64,8 @@ class _Stream:
 
 
 class FramePairer:
-    """Feed frames of both cameras in arrival order, get pairs in time order.
+    """
+    Feed frames of both cameras in arrival order, get pairs in time order.
 
     mode: 'rgb+thermal', or 'rgb' / 'thermal' alone (every frame comes out at once, unpaired).
     slop_ns: largest distance in time of a pair; frames without a partner within it are dropped.
@@ -148,7 +151,7 @@ class FramePairer:
         return pairs
 
     def flush(self) -> list[Paired]:
-        """The pairs that only waited for later frames: call it at the end of a recording."""
+        """Give the pairs that only waited for later frames: call it at the end of a recording."""
         pairs = self._match(final=True)
         for stream in self.streams.values():
             stream.clear()
@@ -219,7 +222,10 @@ class FramePairer:
         return now - seen > self.camera_timeout_ns
 
     def _match(self, *, final: bool) -> list[Paired]:
-        """Part 1 takes the earliest waiting frame a; its nearest neighbour can only be the head
+        """
+        Pair what is sure.
+
+        Part 1 takes the earliest waiting frame a; its nearest neighbour can only be the head
         b of the other queue. Part 2: a is dropped if b is too far, or nearer to a's successor.
         Part 3: without a successor yet, wait while one could still come nearer to b than a.
         """

@@ -1,4 +1,5 @@
-"""Registration: thermal images onto the pixel grid of the RGB camera.
+"""
+Registration: thermal images onto the pixel grid of the RGB camera.
 
 Whatever is known (a homography, a calibration and a plane, a pair of CameraInfo) becomes one
 dense map from RGB pixels to thermal pixels, and one remap per frame.
@@ -10,7 +11,6 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 
 DISTORTION_MODELS = ('', 'plumb_bob', 'rational_polynomial', 'equidistant')
@@ -37,7 +37,8 @@ def check_homography(numbers: np.ndarray | list[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Camera:
-    """A calibrated camera, as in sensor_msgs/CameraInfo.
+    """
+    A calibrated camera, as in sensor_msgs/CameraInfo.
 
     size: (width, height) px of the calibration. matrix: K (3, 3), float64. distortion: D.
     model: distortion model by its ROS name. rotation: R (3, 3), camera to rectified frame.
@@ -95,7 +96,8 @@ class Camera:
 
 
 class Registration:
-    """Brings thermal images of one size onto the RGB grid; made by one of the by_* functions.
+    """
+    Brings thermal images of one size onto the RGB grid; made by one of the by_* functions.
 
     map_xy: float32 (H, W, 2), the thermal pixel for each RGB pixel, NaN where there is none.
     thermal_size: (width, height) of the images that apply accepts.
@@ -109,7 +111,8 @@ class Registration:
         self._maps = cv2.convertMaps(reachable, None, cv2.CV_16SC2)
 
     def apply(self, thermal: np.ndarray) -> np.ndarray:
-        """A thermal image (h, w) of uint8, uint16 or float32 on the RGB grid (H, W), same dtype.
+        """
+        Warp a thermal image (h, w), uint8, uint16 or float32, to the RGB grid (H, W), same dtype.
 
         Beyond the thermal image its border repeats, so that the thermal range stays what it is
         and no edge appears that is not there. Raises TpfError on another size.
@@ -141,7 +144,8 @@ Register = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 
 def register_by(homography: np.ndarray | list[float]) -> Register:
-    """A function (thermal image, RGB (width, height)) -> image on the RGB grid.
+    """
+    Return a function (thermal image, RGB (width, height)) -> image on the RGB grid.
 
     The map is made once for each pair of sizes. Raises TpfError on a bad homography.
     """
@@ -160,7 +164,8 @@ def by_calibration(
     translation: np.ndarray,
     plane_distance: float = 0.0,
 ) -> Registration:
-    """Calibrated cameras that see one plane, square to the thermal camera's axis.
+    """
+    Calibrated cameras that see one plane, square to the thermal camera's axis.
 
     rotation: (3, 3), translation: (3,) m; X_rgb = rotation @ X_thermal + translation.
     plane_distance: m from the thermal camera, 0 for a plane far away. Distortion is taken out.

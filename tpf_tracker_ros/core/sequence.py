@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
-
 from tpf_tracker_ros.core.frame_pair import FramePair
 
 
 class Sequence(Protocol):
-    """Frame pairs in time order, decoded one at a time, with ground truth where it is known.
+    """
+    Frame pairs in time order, decoded one at a time, with ground truth where it is known.
 
     ground_truth: float64 (N, 4) x, y, w, h in pixels on the pairs' grid, one row a frame
     (rows of an absent target are NaN), or None.
@@ -19,7 +19,7 @@ class Sequence(Protocol):
     ground_truth: np.ndarray | None
 
     def __len__(self) -> int:
-        """Number of frame pairs."""
+        """Return number of frame pairs."""
 
     def __iter__(self) -> Iterator[FramePair]:
         """Pairs from the first to the last, each decoded when it is asked for."""

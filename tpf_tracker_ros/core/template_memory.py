@@ -1,4 +1,5 @@
-"""NDTU: nearest-neighbour dynamic template updating.
+"""
+NDTU: nearest-neighbour dynamic template updating.
 
 KNOWN of TPF (arXiv 2503.11247): the dynamic template is the most reliable frame closest in
 time to the current search frame. The exact rules below are our reconstruction.
@@ -7,12 +8,12 @@ time to the current search frame. The exact rules below are our reconstruction.
 from typing import Any
 
 import numpy as np
-
 from tpf_tracker_ros.core.boxes import inside_image
 
 
 class TemplateMemory:
-    """Chooses when, and from which frame, the dynamic template is renewed.
+    """
+    Chooses when, and from which frame, the dynamic template is renewed.
 
     A frame is reliable when its score is at least `score`, its box lies inside the image and
     its size differs from the last reliable one by at most the factor `size_jump`. Every
@@ -42,7 +43,8 @@ class TemplateMemory:
         image_size: tuple[int, int],
         take: Any,
     ) -> Any | None:
-        """Offer the frame just tracked; returns the template to use from now on, or None.
+        """
+        Offer the frame just tracked; returns the template to use from now on, or None.
 
         take: called without arguments to get the frame's template crop, only when the frame
         is the best candidate so far.

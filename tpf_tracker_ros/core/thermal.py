@@ -1,4 +1,5 @@
-"""Mapping raw thermal counts to 8 bits without flicker.
+"""
+Mapping raw thermal counts to 8 bits without flicker.
 
 A linear division of 16-bit counts leaves a scene of a few degrees in two grey levels, and a
 range taken anew for each frame flickers when something hot enters. So the range follows
@@ -9,7 +10,8 @@ import numpy as np
 
 
 class ThermalRange:
-    """Percentile range of a thermal stream, smoothed exponentially over frames.
+    """
+    Percentile range of a thermal stream, smoothed exponentially over frames.
 
     low, high: percentiles mapped to 0 and 255. smoothing: share of the old range that each new
     frame keeps (0: none). uint8 images are displays already and pass unchanged.
@@ -38,7 +40,7 @@ class ThermalRange:
             self._range = self.smoothing * self._range + (1 - self.smoothing) * now
 
     def apply(self, thermal: np.ndarray) -> np.ndarray:
-        """A frame or a crop of it (H, W) as uint8 by the current range; NaN becomes 0."""
+        """Return a frame or a crop of it (H, W) as uint8 by the current range; NaN becomes 0."""
         if thermal.dtype == np.uint8:
             return thermal
         if self._range is None:

@@ -1,4 +1,5 @@
-"""Real cut-outs moving over a real registered pair: one target among two distractors.
+"""
+Real cut-outs moving over a real registered pair: one target among two distractors.
 
 Where panned.py moves the camera, here the objects move on their own. Each is an oval patch of
 another registered pair, pasted at the same place in both modalities; the target is never
@@ -10,14 +11,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.evaluation.panned import (
-    DEGRADATIONS,
-    FRAME_NS,
     check_degradation,
     choose_patch,
+    DEGRADATIONS,
     degrade,
+    FRAME_NS,
     read_pairs,
     smooth_path,
     to_uint8,
@@ -27,7 +27,8 @@ Pair = tuple[np.ndarray, np.ndarray]  # rgb uint8 (H, W, 3), thermal (H, W)
 
 
 class CutoutSequence:
-    """Cut-outs of some pairs moving over a background pair; a Sequence.
+    """
+    Cut-outs of some pairs moving over a background pair; a Sequence.
 
     background: rgb uint8 (H, W, 3) and thermal (H, W). objects: pairs like it, from each of
     which one oval patch is cut; the first gives the target, the others the distractors.
@@ -78,12 +79,12 @@ class CutoutSequence:
 
 
 def stretch(pair: Pair) -> Pair:
-    """The pair with thermal in 8 bits, so that cut-outs of several cameras share one range."""
+    """Map thermal to 8 bits, so that cut-outs of several cameras share one range."""
     return pair[0], to_uint8(pair[1])
 
 
 def cover(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The middle of the image, scaled to fill size (width, height)."""
+    """Return the middle of the image, scaled to fill size (width, height)."""
     height, width = image.shape[:2]
     scale = min(width / size[0], height / size[1])
     crop = round(size[0] * scale), round(size[1] * scale)
@@ -92,17 +93,18 @@ def cover(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def cut(pair: Pair, size: tuple[int, int], rng: np.random.Generator) -> Pair:
-    """A textured patch (rgb, thermal) of the pair, 0.14 to 0.22 of the frame's width a side."""
+    """Cut a textured patch (rgb, thermal) of 0.14 to 0.22 of the frame's width a side."""
     rgb, thermal = pair
     sides = size[0] * rng.uniform(0.14, 0.22, 2)
     step = min(thermal.shape[1] / size[0], thermal.shape[0] / size[1])
     x, y, w, h = choose_patch(rgb, thermal, sides * step, rng, margin=0).astype(int)
     fit = tuple(sides.round().astype(int).tolist())
-    return tuple(cv2.resize(image[y : y + h, x : x + w], fit) for image in (rgb, thermal))
+    bottom, right = y + h, x + w
+    return tuple(cv2.resize(image[y:bottom, x:right], fit) for image in (rgb, thermal))
 
 
 def paste(frame: list[np.ndarray], images: Pair, box: np.ndarray) -> list[np.ndarray]:
-    """The frame (rgb, thermal) with the oval of the images laid over the box x, y, w, h."""
+    """Return the frame (rgb, thermal) with the oval of the images laid over the box x, y, w, h."""
     height, width = images[0].shape[:2]
     x, y, w, h = box
     sx, sy = w / width, h / height
@@ -130,7 +132,7 @@ def cutout_set(
     pairs = read_pairs(folder, count + 3, seed)
     sequences = []
     for index in range(count):
-        (name, *background), *others = pairs[index : index + 4]
+        (name, *background), *others = pairs[index:][:4]
         degradation = degradations[index % len(degradations)]
         sequences.append(
             CutoutSequence(

@@ -1,4 +1,5 @@
-"""Benchmark datasets as they lie on disk: where images, ground truth and attributes are.
+"""
+Benchmark datasets as they lie on disk: where images, ground truth and attributes are.
 
 LasHeR, RGBT234, RGBT210: SEQ/visible, SEQ/infrared, visible.txt, infrared.txt, init.txt.
 GTOT: SEQ/v, SEQ/i, groundTruth_v.txt, groundTruth_i.txt (x1 y1 x2 y2), init.txt.
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.media import MediaSequence
 from tpf_tracker_ros.evaluation.metrics import present
@@ -22,7 +22,8 @@ DEPTH = 3  # folders between a dataset's root and its sequences, at most
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies in a sequence's folder.
+    """
+    What lies in a sequence's folder.
 
     rgb, thermal: folder of images or video; rgb None where it is not registered to thermal.
     truths: ground-truth files that results are scored against. init: the file that trackers
@@ -56,7 +57,7 @@ LASHER_ATTRIBUTES = (  # in the order of the flags
 
 
 def get_layout(dataset: str) -> Layout:
-    """The layout of a dataset. Raises TpfError on an unknown name."""
+    """Return the layout of a dataset. Raises TpfError on an unknown name."""
     if dataset not in LAYOUTS:
         raise TpfError(f'unknown dataset {dataset!r}; choose one of {", ".join(LAYOUTS)}')
     return LAYOUTS[dataset]
@@ -84,7 +85,7 @@ def find_sequences(root: Path, dataset: str, names: list[str] | None = None) -> 
 
 
 def choose(found: dict[str, Path], names: list[str] | None, root: Path) -> dict[str, Path]:
-    """The items of found that names asks for, in that order; all of them by default."""
+    """Return the items of found that names asks for, in that order; all of them by default."""
     absent = [name for name in names or () if name not in found]
     if absent:
         raise TpfError(f'{root} lacks {len(absent)} listed sequences: {", ".join(absent[:5])} …')
@@ -92,7 +93,8 @@ def choose(found: dict[str, Path], names: list[str] | None, root: Path) -> dict[
 
 
 def open_sequence(folder: Path, dataset: str | None = None) -> MediaSequence:
-    """The sequence in one folder, of a given dataset or of the first whose layout fits.
+    """
+    Return the sequence in one folder, of a given dataset or of the first whose layout fits.
 
     Rows of its ground truth without a target, or between the rows of sparse ones, are NaN.
     Raises TpfError when the folder fits no layout.
@@ -116,7 +118,8 @@ def open_sequence(folder: Path, dataset: str | None = None) -> MediaSequence:
         rows = read_truth(folder / starts[0], layout.two_corners and starts[0] != layout.init)
         rows = np.where(present(rows)[:, None], rows, np.nan)[: -(-len(sequence) // layout.every)]
         sequence.ground_truth = np.full((len(sequence), 4), np.nan)
-        sequence.ground_truth[: len(rows) * layout.every : layout.every] = rows
+        end, step = len(rows) * layout.every, layout.every
+        sequence.ground_truth[:end:step] = rows
     return sequence
 
 
@@ -128,7 +131,8 @@ def read_truth(path: Path, two_corners: bool = False) -> np.ndarray:
 
 
 def read_truths(root: Path, dataset: str, names: list[str] | None = None) -> dict[str, np.ndarray]:
-    """Sequence name -> ground truth (G, N, 4), G boxes a frame, for scoring.
+    """
+    Sequence name -> ground truth (G, N, 4), G boxes a frame, for scoring.
 
     Read from sequence folders, or from a folder with one file a sequence where the dataset has
     a single ground truth. Raises TpfError when there is none, or none for one of names.
@@ -157,7 +161,7 @@ def read_truths(root: Path, dataset: str, names: list[str] | None = None) -> dic
 
 
 def read_names(path: Path) -> list[str]:
-    """The sequence names of a list, one a line, with any line ends."""
+    """Return the sequence names of a list, one a line, with any line ends."""
     try:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -165,7 +169,8 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_attributes(root: Path, names: list[str]) -> dict[str, list[str]]:
-    """Attribute -> sequences that have it, where the dataset brings attributes; else empty.
+    """
+    Attribute -> sequences that have it, where the dataset brings attributes; else empty.
 
     Looked for in and beside root: LasHeR's AttriSeqsTxt/SEQ.txt (a flag for each attribute),
     RGBT234's attr_txt/ATTRIBUTE.txt (a flag for each line of attr_txt/SequencesName.txt).

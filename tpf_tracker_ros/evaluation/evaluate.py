@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.datasets import (
     get_layout,
@@ -15,20 +14,21 @@ from tpf_tracker_ros.evaluation.datasets import (
     read_truths,
 )
 from tpf_tracker_ros.evaluation.protocol import (
-    ONE_SEQUENCE,
-    PROTOCOLS,
-    Metric,
-    Protocol,
-    Scores,
     frames_needed,
+    Metric,
+    ONE_SEQUENCE,
+    Protocol,
+    PROTOCOLS,
     score_tracker,
+    Scores,
 )
 from tpf_tracker_ros.evaluation.results import find_results, read_boxes
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Trackers on one dataset, the best first.
+    """
+    Trackers on one dataset, the best first.
 
     results: tracker -> sequence -> boxes (N, 4) as they were scored. attributes: attribute ->
     sequences. gaps: what was missing and left out, a line a tracker.
@@ -44,7 +44,7 @@ class Evaluation:
 
     @property
     def curves(self) -> list[Metric]:
-        """The metrics with more than one threshold; the last of them ranks the trackers."""
+        """Return the metrics with more than one threshold; the last of them ranks the trackers."""
         return [metric for metric in self.protocol.metrics if len(metric.thresholds) > 1]
 
 
@@ -57,7 +57,8 @@ def evaluate_folders(
     sequences: Path | None = None,
     partial: bool = False,
 ) -> Evaluation:
-    """Score every tracker found in `results` against the ground truth in `gt`.
+    """
+    Score every tracker found in `results` against the ground truth in `gt`.
 
     results: folders of result files, or of such folders; the folder's name is the tracker's.
     tracker: score only the folder of this name, or, for a folder of files, its name.
@@ -138,7 +139,7 @@ def find_trackers(
 def find_gaps(
     tracker: str, results: dict[str, np.ndarray], truths: dict[str, np.ndarray], protocol: Protocol
 ) -> list[str]:
-    """A line that names the missing and the short results, or nothing."""
+    """Return a line that names the missing and the short results, or nothing."""
     missing = [name for name in truths if name not in results]
     short = []
     for name, boxes in results.items():
@@ -155,7 +156,7 @@ def find_gaps(
 
 
 def summary_table(scores: Sequence[Scores]) -> str:
-    """The trackers' metrics in percent as aligned text."""
+    """Return the trackers' metrics in percent as aligned text."""
     width = max(len(score.tracker) for score in scores)
     names = [metric.name for metric in scores[0].protocol.metrics]
     lines = [' ' * width + ''.join(f'{name:>8}' for name in names) + '  sequences']

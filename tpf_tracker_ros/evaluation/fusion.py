@@ -20,7 +20,8 @@ def fusion_measures(visible: np.ndarray, infrared: np.ndarray, fused: np.ndarray
 
 
 def q_abf(visible: np.ndarray, infrared: np.ndarray, fused: np.ndarray) -> float:
-    """Q_AB/F (Xydeas and Petrovic, Electronics Letters 2000): the share of edges that is kept.
+    """
+    Q_AB/F (Xydeas and Petrovic, Electronics Letters 2000): the share of edges that is kept.
 
     Images (H, W). By its sigmoids a fused image that equals both sources gets 0.975, not 1;
     two sources without any edge give nan.

@@ -1,15 +1,14 @@
 """Folders of images and videos as sequences of frame pairs, decoded one at a time."""
 
-import logging
-import re
 from collections.abc import Callable, Iterator
+import logging
 from pathlib import Path
+import re
 from types import SimpleNamespace
 from typing import Protocol
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
@@ -35,7 +34,8 @@ class Frames(Protocol):
 
 
 class MediaSequence:
-    """Two cameras' folders or videos, frame by frame in step; a Sequence.
+    """
+    Two cameras' folders or videos, frame by frame in step; a Sequence.
 
     rgb, thermal: a folder of images or a video each; None where that camera is left out.
     ground_truth: float64 (N, 4) x, y, w, h px, or None. fps: for the stamps of image folders.
@@ -145,7 +145,7 @@ class Video:
 
 
 def open_frames(path: Path, camera: str) -> Frames:
-    """The frames of 'rgb' or 'thermal' in a folder of images or a video."""
+    """Return the frames of 'rgb' or 'thermal' in a folder of images or a video."""
     if path.is_dir():
         return ImageFolder(path, DECODERS[camera])
     if not path.exists():

@@ -1,4 +1,5 @@
-"""How good a run of boxes is: precision, normalised precision and success over thresholds.
+"""
+How good a run of boxes is: precision, normalised precision and success over thresholds.
 
 Boxes and ground truth are float (N, 4) arrays of x, y, w, h in pixels; rates lie in 0..1 and
 only what is named percent is in percent. What each benchmark does with first, absent and
@@ -8,7 +9,6 @@ invalid frames is in protocol.py; here a frame counts unless its ground truth is
 from collections.abc import Callable
 
 import numpy as np
-
 from tpf_tracker_ros.core.boxes import centre, iou
 
 CENTRE_THRESHOLDS = np.arange(51.0)  # px

@@ -1,4 +1,5 @@
-"""report.html: one page with tables, curves and pictures, to be mailed and opened anywhere.
+"""
+report.html: one page with tables, curves and pictures, to be mailed and opened anywhere.
 
 Plots, thumbnails and the few lines of script that sort the tables are inside the page.
 """
@@ -9,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 import cv2
-
 from tpf_tracker_ros.evaluation.evaluate import Evaluation
 from tpf_tracker_ros.evaluation.worst import find_images, picture, worst_frame
 
@@ -48,7 +48,7 @@ for (const button of document.querySelectorAll('th button')) button.onclick = ()
 
 
 def page(evaluation: Evaluation, plots: list[str], images: Path | None) -> str:
-    """The whole of report.html."""
+    """Return the whole of report.html."""
     scores, metrics = evaluation.scores, evaluation.protocol.metrics
     ranking = [
         [score.tracker, *score.summary().values(), len(score.sequences), int(score.frames.sum())]
@@ -80,7 +80,7 @@ def page(evaluation: Evaluation, plots: list[str], images: Path | None) -> str:
 
 
 def table(name: str, header: list[str], rows: Iterable[list], ranked: str = '') -> str:
-    """A sortable table, marked as sorted by the column `ranked`; fractions have two decimals."""
+    """Make a sortable table, marked as sorted by column `ranked`; fractions have two decimals."""
     lines = []
     for row in rows:
         cells = (f'{value:.2f}' if isinstance(value, float) else str(value) for value in row)
@@ -97,7 +97,7 @@ def table(name: str, header: list[str], rows: Iterable[list], ranked: str = '') 
 
 
 def attribute_tables(evaluation: Evaluation) -> list[str]:
-    """A table for each metric with a curve: attributes by trackers; the ranking one is open."""
+    """Make a table for each metric with a curve: attributes by trackers; the ranking one open."""
     parts = []
     for metric in evaluation.curves:
         rows = [
@@ -130,7 +130,7 @@ def sequence_table(evaluation: Evaluation) -> str:
 
 
 def worst_sequences(evaluation: Evaluation, images: Path | None) -> list[str]:
-    """What the best tracker is worst at, with a picture of the failure when images are there."""
+    """Tell what the best tracker is worst at, with a picture of the failure if there are any."""
     score, metric = evaluation.scores[0], evaluation.curves[-1]
     values = 100 * score.per_sequence(metric)
     folders = find_images(images, evaluation.dataset)

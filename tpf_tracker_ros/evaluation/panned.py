@@ -1,4 +1,5 @@
-"""Sequences panned over one registered pair of images.
+"""
+Sequences panned over one registered pair of images.
 
 A virtual camera moves, zooms and turns a little over a real pair; the target is a fixed patch
 of the scene, so its box is known exactly in every view. One modality, or each in its turn, can
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 
@@ -19,7 +19,8 @@ DEGRADATIONS = ('none', 'rgb_dark', 'thermal_blank', 'switch')
 
 
 class PannedSequence:
-    """A camera panning over a registered pair; a Sequence.
+    """
+    A camera panning over a registered pair; a Sequence.
 
     rgb: uint8 (H, W, 3). thermal: uint8 or uint16 (H, W). size: (width, height) of the views.
     degradation: 'none'; 'rgb_dark': RGB at night; 'thermal_blank': a thermal image without
@@ -99,7 +100,7 @@ def check_degradation(degradation: str) -> None:
 
 
 def smooth_path(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """A smooth random walk (frames,) that fills 0..1: three slow sines of random phase."""
+    """Return a smooth random walk (frames,) that fills 0..1: three slow sines of random phase."""
     cycles = rng.uniform(0.5, 1, 3) * (1, 2, 3) * frames / 150
     phases = rng.uniform(0, 2 * np.pi, 3)
     time = np.linspace(0, 2 * np.pi, frames)[:, None]
@@ -110,7 +111,7 @@ def smooth_path(rng: np.random.Generator, frames: int) -> np.ndarray:
 def degrade(
     rgb: np.ndarray, thermal: np.ndarray, degradation: str, progress: float, seed: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pair as degraded cameras see it; progress in 0..1 tells 'switch' which half it is."""
+    """Degrade the pair as cameras do; progress in 0..1 tells 'switch' which half it is."""
     rng = np.random.default_rng(seed)
     if degradation == 'switch':
         degradation = 'rgb_dark' if progress < 0.5 else 'thermal_blank'
@@ -132,7 +133,8 @@ def choose_patch(
     margin: float,
     tries: int = 48,
 ) -> np.ndarray:
-    """A box (4,) of about this (width, height) that a person could follow in either modality.
+    """
+    Give a box (4,) of about this (width, height) that a person could follow in either modality.
 
     Of some random boxes that keep clear of the image's border by margin (a part of its side), the
     seed picks one of the three whose weaker image has the most texture and looks least like
@@ -160,7 +162,8 @@ def choose_patch(
 
 def texture(image: np.ndarray, x: int, y: int, w: int, h: int) -> float:
     """How much the patch fixes both directions: its weaker gradient energy, as a grey level."""
-    patch = cv2.GaussianBlur(image[y : y + h, x : x + w], (0, 0), 1).astype(np.float32)
+    bottom, right = y + h, x + w
+    patch = cv2.GaussianBlur(image[y:bottom, x:right], (0, 0), 1).astype(np.float32)
     dx, dy = cv2.Sobel(patch, cv2.CV_32F, 1, 0), cv2.Sobel(patch, cv2.CV_32F, 0, 1)
     tensor = [[(dx * dx).mean(), (dx * dy).mean()], [(dx * dy).mean(), (dy * dy).mean()]]
     return float(np.sqrt(max(np.linalg.eigvalsh(tensor)[0], 0)))
@@ -168,8 +171,11 @@ def texture(image: np.ndarray, x: int, y: int, w: int, h: int) -> float:
 
 def distinctness(image: np.ndarray, x: int, y: int, w: int, h: int) -> float:
     """1 - the correlation of the patch with the most similar other place in the image."""
-    match = cv2.matchTemplate(image, image[y : y + h, x : x + w], cv2.TM_CCOEFF_NORMED)
-    match[max(0, y - h // 2) : y + h // 2, max(0, x - w // 2) : x + w // 2] = -1
+    bottom, right = y + h, x + w
+    match = cv2.matchTemplate(image, image[y:bottom, x:right], cv2.TM_CCOEFF_NORMED)
+    rows = slice(max(0, y - h // 2), y + h // 2)
+    columns = slice(max(0, x - w // 2), x + w // 2)
+    match[rows, columns] = -1
     return float(np.clip(1 - np.nan_to_num(match).max(), 0, 1))
 
 
@@ -179,7 +185,8 @@ def to_uint8(thermal: np.ndarray) -> np.ndarray:
 
 
 def read_pairs(folder: Path, count: int, seed: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(name, rgb, thermal) of `count` seeded pairs of folder/visible and folder/infrared.
+    """
+    (name, rgb, thermal) of `count` seeded pairs of folder/visible and folder/infrared.
 
     Images of one scene have the same file name in both. Raises TpfError when there are too few.
     """

@@ -1,4 +1,5 @@
-"""Curves and attribute radar as matplotlib figures, for papers and for the report.
+"""
+Curves and attribute radar as matplotlib figures, for papers and for the report.
 
 Okabe and Ito's colours with a line style for each, so that the lines are told apart by
 colour-blind eyes and in black and white.
@@ -8,9 +9,8 @@ from itertools import cycle
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
-
+import numpy as np
 from tpf_tracker_ros.evaluation.protocol import Metric, Scores
 
 COLOURS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
@@ -18,7 +18,8 @@ STYLES = '-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1))
 
 
 def draw_curves(scores: list[Scores], metric: Metric, title: str) -> Figure:
-    """The metric's curve of each tracker, the best first in the legend.
+    """
+    Return the metric's curve of each tracker, the best first in the legend.
 
     A tracker has the same style in every plot of the same list of scores.
     """
@@ -39,7 +40,7 @@ def draw_curves(scores: list[Scores], metric: Metric, title: str) -> Figure:
 def draw_radar(
     scores: list[Scores], metric: Metric, attributes: dict[str, list[str]], title: str
 ) -> Figure:
-    """The metric by attribute for each tracker; attributes without sequences are left out."""
+    """Give the metric by attribute for each tracker; attributes without sequences are left out."""
     values = {
         score.tracker: [score.summary(names)[metric.name] for names in attributes.values()]
         for score in scores

@@ -1,4 +1,5 @@
-"""How each benchmark turns boxes into its published numbers.
+"""
+How each benchmark turns boxes into its published numbers.
 
 A metric is a curve over thresholds for each sequence and one number read off the curve. The
 rules follow the benchmarks' own toolkits; docs/evaluation.md lists them.
@@ -8,15 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.evaluation.metrics import (
-    CENTRE_THRESHOLDS,
-    NORMALISED_THRESHOLDS,
-    OVERLAP_THRESHOLDS,
     centre_errors,
+    CENTRE_THRESHOLDS,
     curve,
     normalised_errors,
+    NORMALISED_THRESHOLDS,
+    OVERLAP_THRESHOLDS,
     present,
 )
 
@@ -29,7 +29,8 @@ def state_values(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Metric:
-    """One published number.
+    """
+    One published number.
 
     values(boxes, truth) measures frames (N,); best picks among several ground truths.
     passes(value, threshold) decides on a frame; headline(curves) reads the number off (..., T).
@@ -47,7 +48,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A benchmark's rules.
+    """
+    A benchmark's rules.
 
     pooled: averaged over frames instead of over sequences. first_given: the result's first box
     is replaced by the ground truth. repeat_invalid: boxes without area are replaced by the one
@@ -150,7 +152,7 @@ class Scores:
     curves: dict[str, np.ndarray]
 
     def curve(self, metric: Metric, chosen: list[str] | None = None) -> np.ndarray:
-        """The dataset's curve (T,), over the chosen sequences; NaN when none of them is there."""
+        """Return the curve of the dataset, (T,), over the chosen sequences; NaN without any."""
         chosen = set(self.sequences if chosen is None else chosen)
         rows = [i for i, name in enumerate(self.sequences) if name in chosen]
         if not rows:
@@ -166,7 +168,7 @@ class Scores:
         }
 
     def per_sequence(self, metric: Metric) -> np.ndarray:
-        """The metric of each sequence (S,), 0..1."""
+        """Return the metric of each sequence (S,), 0..1."""
         return metric.headline(self.curves[metric.name])
 
 
@@ -178,7 +180,8 @@ def frames_needed(truths: np.ndarray, protocol: Protocol) -> int:
 def score_sequence(
     boxes: np.ndarray, truths: np.ndarray, protocol: Protocol
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Metric name -> curve (T,), and the number of ground-truth rows that were compared.
+    """
+    Metric name -> curve (T,), and the number of ground-truth rows that were compared.
 
     boxes: (N, 4). truths: (G, M, 4); rows with NaN are not annotated and never count. A result
     that already has only the annotated frames is taken as it is.

@@ -11,7 +11,8 @@ from tpf_tracker_ros.evaluation.plots import draw_curves, draw_radar, save
 
 
 def write_report(evaluation: Evaluation, out: Path, images: Path | None = None) -> None:
-    """Write metrics.json, per_sequence.csv, plots (png, svg) and report.html into out.
+    """
+    Write metrics.json, per_sequence.csv, plots (png, svg) and report.html into out.
 
     images: where sequences with images may lie, for the thumbnails of the worst ones.
     Raises TpfError when out cannot be written.
@@ -45,7 +46,7 @@ def metrics_by_tracker(evaluation: Evaluation) -> dict[str, dict]:
 
 
 def write_per_sequence(evaluation: Evaluation, path: Path) -> None:
-    """A csv line for each tracker and sequence, its metrics in 0..1."""
+    """Return a csv line for each tracker and sequence, its metrics in 0..1."""
     metrics = evaluation.protocol.metrics
     with path.open('w', newline='') as file:
         writer = csv.writer(file)
@@ -71,5 +72,5 @@ def write_plots(evaluation: Evaluation, out: Path) -> list[str]:
         stem = out / title.lower().replace(' ', '_')
         save(figure, stem)
         text = stem.with_suffix('.svg').read_text()
-        svg.append(text[text.index('<svg') :])
+        svg.append('<svg' + text.partition('<svg')[2])
     return svg

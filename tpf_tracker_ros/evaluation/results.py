@@ -1,17 +1,17 @@
-"""Reading boxes from text: tracker results and ground truth in every form that is published.
+"""
+Reading boxes from text: tracker results and ground truth in every form that is published.
 
 One box a line, separated by commas, tabs or blanks, with any line ends; four numbers are
 x, y, w, h (or two corners, where the dataset says so), eight are the corners of a box. Anti-UAV
 trackers write json: {"res": [[x, y, w, h], []]}, an empty list for an absent target.
 """
 
-import json
-import re
 from collections import Counter
+import json
 from pathlib import Path
+import re
 
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 
 SUFFIXES = '.txt', '.csv', '.json'
@@ -20,7 +20,8 @@ SUFFIXES = '.txt', '.csv', '.json'
 def read_boxes(
     path: Path, *, two_corners: bool = False, corner_pixels: int = 0, whole_pixels: bool = False
 ) -> np.ndarray:
-    """Boxes (N, 4) x, y, w, h as float64.
+    """
+    Boxes (N, 4) x, y, w, h as float64.
 
     two_corners: four numbers are x1, y1, x2, y2 instead of x, y, w, h. corner_pixels: what is
     added to x2 - x1 to get a width, 1 where corners are the last pixels inside. whole_pixels:
@@ -44,7 +45,7 @@ def read_boxes(
 
 
 def read_numbers(path: Path) -> np.ndarray:
-    """The table of numbers (N, columns) in a text file. Raises TpfError naming the bad line."""
+    """Read the numbers (N, columns) in a text file. Raises TpfError naming the bad line."""
     try:
         text = path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +65,7 @@ def _values(text: str) -> list[str]:
 
 
 def _parse(line: str, columns: int, path: Path, lines: list[str]) -> list[list[float]]:
-    """The rows in one line of a table that is not regular."""
+    """Return the rows in one line of a table that is not regular."""
     # RGBT234's kite2/infrared.txt has one line in which the same row stands twice, glued.
     twice = re.fullmatch(r'\s*(\S.*\S)\1\s*', line)
     for part, times in ((line, 1), (twice and twice[1], 2)):
@@ -92,7 +93,8 @@ def read_json_boxes(path: Path, key: str) -> np.ndarray:
 def find_results(
     folder: Path, sequences: list[str], tracker: str | None = None
 ) -> dict[str, Path]:
-    """Sequence name -> result file, for the sequences that have one.
+    """
+    Sequence name -> result file, for the sequences that have one.
 
     All files of a tracker carry one prefix (none, 'TRACKER_', ...): the one that begins with the
     tracker's name, or that most files have. Whatever is named otherwise, like SEQ_time.txt, is

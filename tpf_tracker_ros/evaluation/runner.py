@@ -1,29 +1,30 @@
-"""A tracker over a whole dataset: `tpf run`.
+"""
+A tracker over a whole dataset: `tpf run`.
 
 Writes SEQ.txt (x,y,w,h a frame) and SEQ_time.txt (seconds a frame), as benchmarks expect them.
 """
 
-import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.evaluation.datasets import find_sequences, open_sequence, read_names
 from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.tracking.tracker import Tracker
+from tqdm import tqdm
 
 _tracker: Tracker | None = None  # the one of this process
 
 
 def run_sequence(tracker: Tracker, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (N, 4) x, y, w, h px from the first ground truth on, and seconds (N,) a frame.
+    """
+    Boxes (N, 4) x, y, w, h px from the first ground truth on, and seconds (N,) a frame.
 
     Decoding is not counted. Raises TpfError when the first frame has no ground truth.
     """
@@ -46,7 +47,8 @@ def run_dataset(
     sequences: Path | None = None,
     processes: int = 1,
 ) -> str:
-    """Track every sequence below root that out has no result of; returns what was done.
+    """
+    Track every sequence below root that out has no result of; returns what was done.
 
     make_tracker: called once in each process, picklable. sequences: a list of names; default:
     all. A sequence that fails does not stop the others. Raises TpfError naming those that did.
@@ -98,6 +100,6 @@ def _run_one(job: tuple[Path, str, Path]) -> str | None:
 
 
 def _with_progress(outcomes: map, total: int, todo: int) -> list[str]:
-    """The failures among the outcomes, counted on a progress bar as they come."""
+    """Return the failures among the outcomes, counted on a progress bar as they come."""
     bar = tqdm(outcomes, total=total, initial=total - todo, unit='sequence', disable=None)
     return [failure for failure in bar if failure]

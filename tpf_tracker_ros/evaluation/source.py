@@ -21,7 +21,8 @@ def open_source(
     homography: str | None = None,
     slop_ms: float | None = None,
 ) -> Sequence:
-    """A bag, a benchmark sequence's folder, or (source None) folders of images and videos.
+    """
+    Open a bag, a benchmark sequence's folder, or (source None) folders of images and videos.
 
     Topics and slop_ms, the largest time between the images of a pair, are for bags: see
     BagSequence. homography: nine numbers with commas, thermal px to RGB px, row by row.

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+import numpy as np
 
 # Okabe and Ito's palette, as in core/drawing.py: told apart by colour-blind eyes and in print.
 LINE, SECOND, DROPPED = '#0072B2', '#D55E00', '#000000'
@@ -23,7 +23,8 @@ def draw_timeline(
     latency_ms: np.ndarray,
     note: str,
 ) -> None:
-    """Write a picture (format by the suffix) with one row each for IoU, score and latency.
+    """
+    Write a picture (format by the suffix) with one row each for IoU, score and latency.
 
     seconds, iou, score, latency_ms: float (N,), one value a frame pair; NaN in score and latency
     marks a dropped pair. iou: None where there is no ground truth. state: N state names.

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.thermal import ThermalRange
@@ -23,7 +22,7 @@ def find_images(root: Path | None, dataset: str) -> dict[str, Path]:
 
 
 def worst_frame(evaluation: Evaluation, tracker: str, name: str) -> tuple[int, np.ndarray]:
-    """The frame in which the target is lost for good or most, and the overlap of each row."""
+    """Give the frame in which the target is lost for good or most, and the overlap of each row."""
     truths, every = evaluation.truths[name], evaluation.protocol.every
     boxes = evaluation.results[tracker][name]
     boxes = boxes[:: every if len(boxes) > truths.shape[1] else 1][: truths.shape[1]]
@@ -37,7 +36,7 @@ def worst_frame(evaluation: Evaluation, tracker: str, name: str) -> tuple[int, n
 def picture(
     evaluation: Evaluation, tracker: str, name: str, folder: Path, frame: int, height: int = 200
 ) -> np.ndarray:
-    """The frame of each camera side by side, uint8 (height, W, 3), with both boxes."""
+    """Return the frame of each camera side by side, uint8 (height, W, 3), with both boxes."""
     layout = get_layout(evaluation.dataset)
     rows = evaluation.truths[name].shape[1]
     truth = evaluation.truths[name][0, min(frame // layout.every, rows - 1)]

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
+from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file into the model.
+    """
+    Load a safetensors file into the model.
 
     Raises TpfError when the file is missing or broken, or when a key or shape does not fit.
     """

@@ -1,7 +1,7 @@
 """The centre head of the OSTrack family: score, offset and size maps, and their decoding."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 
 def _branch(dim: int, channels: int, outputs: int) -> list[nn.Module]:
@@ -14,7 +14,8 @@ def _branch(dim: int, channels: int, outputs: int) -> list[nn.Module]:
 
 
 class CentreHead(nn.Module):
-    """Search features (B, D, G, G) to score (B, 1, G, G), size and offset (B, 2, G, G).
+    """
+    Search features (B, D, G, G) to score (B, 1, G, G), size and offset (B, 2, G, G).
 
     score and size are clamped sigmoids; the offset is linear, in cells.
     """
@@ -45,7 +46,8 @@ class CentreHead(nn.Module):
 
 
 def decode(response: Tensor, size: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes (B, 4) as cx, cy, w, h relative to the crop, and their confidence (B,).
+    """
+    Boxes (B, 4) as cx, cy, w, h relative to the crop, and their confidence (B,).
 
     response: score map, windowed or not (B, 1, G, G); size, offset: (B, 2, G, G).
     """
@@ -59,6 +61,6 @@ def decode(response: Tensor, size: Tensor, offset: Tensor) -> tuple[Tensor, Tens
 
 
 def hann_window(grid: int) -> Tensor:
-    """The response window (1, 1, G, G): hann(i) = 0.5 (1 - cos(2 pi i / (G + 1))), i = 1..G."""
+    """Make the response window (1, 1, G, G): hann(i) = 0.5 (1 - cos(2 pi i / (G + 1))), i=1..G."""
     hann = torch.hann_window(grid + 2, periodic=False)[1:-1]
     return torch.outer(hann, hann)[None, None]

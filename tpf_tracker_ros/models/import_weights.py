@@ -1,4 +1,5 @@
-"""Published checkpoints of the OSTrack family as weights of our models: `tpf import-weights`.
+"""
+Published checkpoints of the OSTrack family as weights of our models: `tpf import-weights`.
 
 A file of OSTrack (arXiv 2203.11991) fits as it is. One of DropMAE or DropTrack (arXiv 2304.00571)
 was trained on larger crops and marks the two images with temporal embeddings: its position grids
@@ -10,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.checkpoint import check_keys, save_weights
 from tpf_tracker_ros.models.pickled import LazyTensor, open_pickled
@@ -20,7 +20,8 @@ _PUBLISHED = ('backbone.', 'box_head.')  # the rest is ours: fusion starts as pl
 
 
 def import_weights(path: Path, model_name: str, out: Path) -> str:
-    """Write the model with the backbone and head of a published file; returns what was done.
+    """
+    Write the model with the backbone and head of a published file; returns what was done.
 
     Nothing pickled in the file is run. Raises TpfError when the file is broken or its weights
     do not fit: missing, unexpected and wrongly shaped ones are named.
@@ -43,7 +44,7 @@ def import_weights(path: Path, model_name: str, out: Path) -> str:
 
 
 def read_network(path: Path) -> dict[str, Tensor]:
-    """The weights under 'net' of a training checkpoint, or of a file that holds nothing else."""
+    """Take the weights under 'net' of a training checkpoint, or of a file that holds only them."""
     with open_pickled(path) as saved:
         network = saved.get('net', saved) if isinstance(saved, dict) else None
         if not isinstance(network, dict) or not network:
@@ -55,7 +56,7 @@ def read_network(path: Path) -> dict[str, Tensor]:
 
 
 def _fit_positions(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with position grids of the model's size and temporal embeddings added."""
+    """Return the weights with position grids of the model's size and temporal embeddings added."""
     found = dict(found)
     for image in ('z', 'x'):
         key = f'backbone.pos_embed_{image}'

@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_macs(run: Callable[[], object]) -> dict[str, int]:
-    """Multiply-adds by 'convolution', 'linear' and 'attention' during one call of run.
+    """
+    Multiply-adds by 'convolution', 'linear' and 'attention' during one call of run.
 
     'attention' are the products of activations with each other, which papers often leave out.
     What works element by element, the scan's steps among it, is not counted. Meta tensors do.

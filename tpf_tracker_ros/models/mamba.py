@@ -1,4 +1,5 @@
-"""The Mamba mixer (arXiv 2312.00752), over a sequence and over a grid in several directions.
+"""
+The Mamba mixer (arXiv 2312.00752), over a sequence and over a grid in several directions.
 
 The mixer is the inner part of the reference code's block. The grid is read in several orders as
 in VMamba (arXiv 2401.10166); unlike there, all directions share one set of weights, so that they
@@ -8,9 +9,8 @@ run as one batch and the adapter stays small.
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 from torch.nn import functional as F
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.scan import selective_scan
 
@@ -55,7 +55,8 @@ class MambaMixer(nn.Module):
 
 
 class GridMamba(MambaMixer):
-    """Mix a grid (B, H, W, d_model) -> the same shape, the mean over the directions.
+    """
+    Mix a grid (B, H, W, d_model) -> the same shape, the mean over the directions.
 
     directions: any of 'right', 'left' (along rows, then down or up), 'down', 'up' (along columns).
     """
@@ -89,7 +90,7 @@ def order_grid(grid: Tensor, direction: str) -> Tensor:
 
 
 def restore_grid(tokens: Tensor, direction: str, height: int, width: int) -> Tensor:
-    """The grid (B, H, W, C) whose order_grid in this direction are these tokens (B, H W, C)."""
+    """Get the grid (B, H, W, C) whose order_grid this way are these tokens (B, H W, C)."""
     if direction in ('left', 'up'):
         tokens = tokens.flip(1)
     if direction in ('down', 'up'):

@@ -1,4 +1,5 @@
-"""The Pixel-level Fusion Adapter: one fused image from an RGB and a thermal image.
+"""
+The Pixel-level Fusion Adapter: one fused image from an RGB and a thermal image.
 
 KNOWN of TPF (arXiv 2503.11247): a light Mamba adapter in front of, and independent of, the
 tracker. Its inside was not published; what stands here is our reconstruction: a stem for each
@@ -7,14 +8,14 @@ and a joint mixer that scans rows and columns.
 """
 
 import torch
+from torch import nn, Tensor
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from tpf_tracker_ros.models.mamba import DIRECTIONS, GridMamba
 
 
 class PixelFusionAdapter(nn.Module):
-    """V, T (B, 3, H, W) to F (B, 3, H, W), all in the same normalised space.
+    """
+    V, T (B, 3, H, W) to F (B, 3, H, W), all in the same normalised space.
 
     stride 1: F = (V + T) / 2 + delta, all at full resolution.
     even stride s: the mixers run on an H/s x W/s grid and predict a weight and a delta for each

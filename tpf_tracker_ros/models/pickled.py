@@ -1,4 +1,5 @@
-"""Reads the tensors of a torch.save file without running anything that is pickled in it.
+"""
+Reads the tensors of a torch.save file without running anything that is pickled in it.
 
 Published trackers pickle whole training states, with classes of their authors' code, so that
 `torch.load(weights_only=True)` refuses them and a plain `torch.load` may run anything. Here only
@@ -6,20 +7,19 @@ tensors and plain containers come to life; whatever else a file names becomes an
 Both of torch's formats are read: the zip archive, and the stream of pickles before torch 1.6.
 """
 
-import io
-import math
-import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+import io
+import math
 from pathlib import Path
+import pickle
 from typing import Any, BinaryIO
+import zipfile
 
 import torch
 from torch import Tensor
-
 from tpf_tracker_ros.core.errors import TpfError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -55,7 +55,7 @@ class LazyTensor:
     read: Callable[[_Storage], bytearray]
 
     def load(self) -> Tensor:
-        """The tensor. Raises ValueError or RuntimeError when it does not lie in its storage."""
+        """Build the tensor. Raises ValueError or RuntimeError if it is not in its storage."""
         data = self.read(self.storage)
         expected = self.storage.count * self.storage.dtype.itemsize
         if len(data) != expected or math.prod(self.shape) > self.storage.count:
@@ -121,7 +121,8 @@ class _Unpickler(pickle.Unpickler):
 
 @contextmanager
 def open_pickled(path: Path) -> Iterator[Any]:
-    """What torch.save wrote, with LazyTensors for tensors and stubs for foreign objects.
+    """
+    Return what torch.save wrote, with LazyTensors for tensors and stubs for foreign objects.
 
     Raises TpfError when the file is missing, truncated or none of torch.save, also where that
     shows only as a tensor is loaded inside the context.
@@ -168,7 +169,8 @@ def _read_legacy(file: BinaryIO) -> Any:
     file.seek(0)
     if load()[0] != _LEGACY_MAGIC:
         raise ValueError('no magic number')
-    _protocol, _system = load(), load()
+    load()  # the protocol's version
+    load()  # the writer's byte order and sizes
     result, storages = load()
     keys, _ = load()
     for key in keys:  # the storages follow, each behind its number of elements

@@ -1,4 +1,5 @@
-"""The registry: a model is one function under a decorator and, if it has them, one weights file.
+"""
+The registry: a model is one function under a decorator and, if it has them, one weights file.
 
 Lists, tests and the command line walk it, so that a new model is picked up by all of them.
 """
@@ -7,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
-
 from tpf_tracker_ros.core.errors import TpfError
 
 WEIGHTS_FOLDER = Path(__file__).parent / 'weights'
@@ -27,13 +27,13 @@ def list_models() -> dict[str, str]:
 
 
 def create_model(name: str) -> nn.Module:
-    """A model with fresh weights. Raises TpfError on a name that is not registered."""
+    """Return a model with fresh weights. Raises TpfError on a name that is not registered."""
     if name not in _BUILDERS:
         raise TpfError(f'unknown model {name!r}; choose one of {", ".join(_BUILDERS)}')
     return _BUILDERS[name]()
 
 
 def packaged_weights(name: str) -> Path | None:
-    """The weights that ship with the package for this model, or None."""
+    """Return the weights that ship with the package for this model, or None."""
     path = WEIGHTS_FOLDER / f'{name}.safetensors'
     return path if path.is_file() else None

@@ -1,4 +1,5 @@
-"""The selective scan's forward pass as three Triton kernels for NVIDIA GPUs.
+"""
+The selective scan's forward pass as three Triton kernels for NVIDIA GPUs.
 
 The same three parts as in scan.py: end states of the chunks from zero, the carry over them, the
 outputs. A program keeps the states of its channels in registers and reads each token once, so
@@ -6,9 +7,9 @@ that nothing of the size L * N * D is ever written.
 """
 
 import torch
+from torch import Tensor
 import triton
 import triton.language as tl
-from torch import Tensor
 
 CHANNELS = 32  # of one program; with 16 states each they fill the registers of two warps
 COLUMNS = 8  # (channel, state) pairs whose carry one program computes
@@ -17,7 +18,8 @@ COLUMNS = 8  # (channel, state) pairs whose carry one program computes
 def triton_scan(
     x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Outputs (B, L, D) and the states before each chunk of steps tokens (B, K, N, D).
+    """
+    Return outputs (B, L, D) and the states before each chunk of steps tokens (B, K, N, D).
 
     x = delta * u; all float32; shapes as in selective_scan.
     """

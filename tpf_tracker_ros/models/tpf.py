@@ -1,4 +1,5 @@
-"""TPF: pixel-level fusion in front of a one-stream ViT with a centre head (arXiv 2503.11247).
+"""
+TPF: pixel-level fusion in front of a one-stream ViT with a centre head (arXiv 2503.11247).
 
 One definition, three sizes. The tracker's network is that of OSTrack-256; the fusion adapter
 and the second, dynamic template are our reconstruction (see docs/model.md).
@@ -7,8 +8,7 @@ and the second, dynamic template are our reconstruction (see docs/model.md).
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
+from torch import nn, Tensor
 from tpf_tracker_ros.models.head import CentreHead
 from tpf_tracker_ros.models.mamba import DIRECTIONS
 from tpf_tracker_ros.models.pfa import PixelFusionAdapter
@@ -86,7 +86,8 @@ class Tpf(nn.Module):
         return TpfOutput(*self.box_head(self.features(templates, search)))
 
     def features(self, templates: Tensor, search: Tensor) -> Tensor:
-        """What the head sees of the search image, (B, D, G, G).
+        """
+        Return what the head sees of the search image, (B, D, G, G).
 
         templates: tokens (B, K * Nz, D) of the initial template and, with K = 2, of the
         dynamic one; search: tokens (B, Nx, D).

@@ -1,4 +1,5 @@
-"""The one-stream ViT of the OSTrack family (arXiv 2203.11991) with candidate elimination.
+"""
+The one-stream ViT of the OSTrack family (arXiv 2203.11991) with candidate elimination.
 
 Parameter names and shapes of the patch-embedding variant are those of the published ViT-B
 checkpoints, so these load unchanged. Ours: the convolutional stem of the small model, whose
@@ -9,8 +10,8 @@ scratch, attention alone learns this matching too slowly.
 import math
 
 import torch
+from torch import nn, Tensor
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
@@ -25,7 +26,8 @@ class PatchEmbed(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Image (B, 3, H, W) to tokens (B, H/8 * W/8, D) by strided 3x3 convolutions.
+    """
+    Image (B, 3, H, W) to tokens (B, H/8 * W/8, D) by strided 3x3 convolutions.
 
     Group normalisation makes the features follow each image's own contrast, which differs
     widely between daylight, darkness and thermal images.
@@ -56,7 +58,8 @@ class ConvStem(nn.Module):
 
 
 class Correlation(nn.Module):
-    """Cosine similarity of every search token to every template token, added to the search.
+    """
+    Cosine similarity of every search token to every template token, added to the search.
 
     A search token learns which part of the target it looks like; the head needs no more to
     find the centre and the size.
@@ -90,7 +93,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, *, query: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """Attended tokens, and the softmax attention (B, N) that token `query` pays, if asked.
+        """
+        Attended tokens, and the softmax attention (B, N) that token `query` pays, if asked.
 
         Only that one row is ever needed (candidate elimination), so only it is computed and
         the rest can run in a fused kernel.
@@ -99,7 +103,7 @@ class Attention(nn.Module):
         attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, D/heads)
         paid = None
         if query is not None:
-            logits = q[:, :, query : query + 1] @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+            logits = q.narrow(2, query, 1) @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
             paid = logits.softmax(-1).mean(1)[:, 0]
         return self.proj(attended.transpose(1, 2).flatten(2)), paid
 
@@ -150,7 +154,8 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Tokens of one or two templates and of the search image through one stream.
+    """
+    Tokens of one or two templates and of the search image through one stream.
 
     grid_z, grid_x: tokens along a side of template and search. ce_blocks: the blocks that
     keep only ceil(ce_keep * n) of their n search tokens.
@@ -189,7 +194,8 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(self, templates: Tensor, search: Tensor, segments: Tensor) -> Tensor:
-        """Search features (B, D, grid_x, grid_x).
+        """
+        Search features (B, D, grid_x, grid_x).
 
         templates: patch tokens (B, K * grid_z², D) of K templates, the initial one first;
         search: patch tokens (B, grid_x², D); segments: (K, 1, D), added to each template.

@@ -1,4 +1,5 @@
-"""Image messages to frame pairs and back.
+"""
+Image messages to frame pairs and back.
 
 Pixels are read by core.image_encoding (the one reader of `data`) and written by to_image_message
 (the one writer). What neither knows goes through cv_bridge where it is installed.
@@ -11,15 +12,14 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-
 from tpf_tracker_ros.core import registration
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.image_encoding import (
-    UnsupportedEncodingError,
     decode_rgb,
     decode_thermal,
     encoding_of,
+    UnsupportedEncodingError,
 )
 from tpf_tracker_ros.core.pairing import Paired
 
@@ -41,12 +41,12 @@ class Frame(NamedTuple):
 
 
 def nanoseconds(stamp: Any) -> int:
-    """A builtin_interfaces/Time as integer nanoseconds."""
+    """Return a builtin_interfaces/Time as integer nanoseconds."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def to_rgb(message: Any) -> np.ndarray:
-    """The RGB camera's message as uint8 (H, W, 3). Raises TpfError."""
+    """Return the RGB camera's message as uint8 (H, W, 3). Raises TpfError."""
     try:
         return decode_rgb(message)
     except UnsupportedEncodingError as error:
@@ -60,7 +60,7 @@ def to_rgb(message: Any) -> np.ndarray:
 
 
 def to_thermal(message: Any) -> np.ndarray:
-    """The thermal camera's message as uint8, uint16 or float32 (H, W). Raises TpfError."""
+    """Return the thermal camera's message as uint8, uint16 or float32 (H, W). Raises TpfError."""
     try:
         return decode_thermal(message)
     except UnsupportedEncodingError as error:
@@ -80,7 +80,8 @@ def _by_cv_bridge(message: Any, encoding: str, error: UnsupportedEncodingError) 
 
 
 def to_image_message(image: np.ndarray, header: Header) -> Image:
-    """uint8 (H, W, 3) RGB, or (H, W) uint8, uint16, float32, as a message.
+    """
+    uint8 (H, W, 3) RGB, or (H, W) uint8, uint16, float32, as a message.
 
     A filled array.array is the one kind of data that rclpy takes without looking at each byte:
     0.07 ms for 640x512x3 instead of 26 to 74.
@@ -96,7 +97,7 @@ def to_image_message(image: np.ndarray, header: Header) -> Image:
 
 
 def to_camera(info: CameraInfo) -> registration.Camera:
-    """Raises TpfError where it is not calibrated or its distortion model is unknown."""
+    """Raise TpfError where it is not calibrated or its distortion model is unknown."""
     projection = np.array(info.p).reshape(3, 4)
     rotation = np.array(info.r).reshape(3, 3)
     focal = projection.diagonal()[:2]
@@ -113,7 +114,8 @@ def to_camera(info: CameraInfo) -> registration.Camera:
 
 
 class PairConverter:
-    """Paired messages to a FramePair on the RGB grid.
+    """
+    Paired messages to a FramePair on the RGB grid.
 
     values: the node's parameters by name. warning: what looks wrong about the latest pair, or
     None. Converts in one thread; configure and take_info may be called from another.
@@ -141,7 +143,7 @@ class PairConverter:
         self._infos[camera] = info
 
     def convert(self, paired: Paired) -> FramePair:
-        """Raises TpfError on images that cannot be read or do not fit each other."""
+        """Raise TpfError on images that cannot be read or do not fit each other."""
         rgb = None if paired.rgb is None else to_rgb(paired.rgb.message)
         thermal = None if paired.thermal is None else to_thermal(paired.thermal.message)
         if rgb is not None:
@@ -159,7 +161,7 @@ class PairConverter:
         return FramePair(rgb, thermal, paired.stamp)
 
     def bearing(self, box: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-        """Unit vector (3,) from the RGB camera through the centre of a box; None if unknown."""
+        """Return the unit vector (3,) from the RGB camera to a box's centre; None if unknown."""
         if 'rgb' not in self._infos:
             return None
         try:
@@ -215,7 +217,7 @@ def _make_registration(
 
 
 def _rotation(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """Fixed axes, as in tf2: Rz(yaw) Ry(pitch) Rx(roll)."""
+    """Rotate about fixed axes, as in tf2: Rz(yaw) Ry(pitch) Rx(roll)."""
     axes = np.eye(3)
     turns = [cv2.Rodrigues(axis * angle)[0] for axis, angle in zip(axes, (roll, pitch, yaw))]
     return turns[2] @ turns[1] @ turns[0]

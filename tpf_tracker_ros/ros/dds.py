@@ -1,13 +1,14 @@
-"""What the DDS layer needs so that images get through: environment variables, before rclpy starts.
+"""
+What the DDS layer needs so that images get through: environment variables, before rclpy starts.
 
 The shared-memory segment of Fast DDS is 512 KiB by default, smaller than one 640x480 image: of
 best-effort pairs at 30 Hz, 44 % came through; with a segment of 4 MB or more, all of them did.
 """
 
-import os
-import re
 from collections.abc import Mapping
+import os
 from pathlib import Path
+import re
 
 DEFAULT_SEGMENT = 512 * 1024
 # What Fast DDS 3 reads, and Fast DDS 2 (up to Jazzy); 3 warns about the older name.
@@ -30,7 +31,8 @@ def config_file(name: str) -> Path:
 
 
 def image_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables to add for a process that sends or receives images.
+    """
+    Return the variables to add for a process that sends or receives images.
 
     What the user has set wins: with a profile or builtin transports of their own, ours is left
     out.
@@ -52,7 +54,8 @@ def loopback_environment(environment: Mapping[str, str] = os.environ) -> dict[st
 
 
 def shared_memory_segment(environment: Mapping[str, str] = os.environ) -> int | None:
-    """Return the size in bytes of this process's shared-memory segment.
+    """
+    Return the size in bytes of this process's shared-memory segment.
 
     None where it cannot be told: another rmw than Fast DDS, or builtin transports chosen by name.
     """

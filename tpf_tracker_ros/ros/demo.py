@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
@@ -13,7 +12,7 @@ from tpf_tracker_ros.ros.report import summary, write_report
 
 
 def world_bag(seed: int, folder: Path) -> Path:
-    """The demo's film as a bag in the folder: made once, complete or not there at all."""
+    """Return the demo's film as a bag in the folder: made once, complete or not there at all."""
     path = folder / f'world-{seed}.mcap'
     if not path.exists():
         # Here, since torch and the textures take seconds that a second run does not need.
@@ -35,7 +34,8 @@ def replay_with_report(
     rate: float = 1.0,
     parameters: Mapping[str, object] | None = None,
 ) -> str:
-    """Write tracks.mcap, overlay.mp4, report.png, metrics.json, node.log; returns the summary.
+    """
+    Write tracks.mcap, overlay.mp4, report.png, metrics.json, node.log; returns the summary.
 
     init: box (4,) x, y, w, h px in the first pair; None: the first ground truth.
     Raises TpfError, also when all is written but nothing was tracked.

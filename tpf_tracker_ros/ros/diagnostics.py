@@ -1,17 +1,16 @@
 """What the node says about itself: latencies by stage, and DiagnosticStatus messages."""
 
-import re
-import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+import re
+import time
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-
+import numpy as np
 from tpf_tracker_ros.core.pairing import FramePairer
-from tpf_tracker_ros.ros.dds import PROFILE_VARIABLE, config_file, shared_memory_segment
+from tpf_tracker_ros.ros.dds import config_file, PROFILE_VARIABLE, shared_memory_segment
 from tpf_tracker_ros.tracking.tracker import TrackState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -50,7 +49,8 @@ def percentiles(values: deque[float], factor: float) -> str:
 
 
 class Health:
-    """Keeps what happened lately and makes DiagnosticStatus messages of it.
+    """
+    Keeps what happened lately and makes DiagnosticStatus messages of it.
 
     Changes for the worse and for the better are logged once. Everything is called in the graph's
     thread, but for note.
@@ -72,7 +72,7 @@ class Health:
         self._arrivals[camera] = time.perf_counter() + PATIENCE
 
     def arrived(self, camera: str, size: int, when: float) -> None:
-        """An image of size bytes came, at time.perf_counter() when."""
+        """Note an image of size bytes that came at time.perf_counter() when."""
         self._counts[camera] += 1
         self._arrivals[camera] = when
         if self._counts[camera] > 1:
@@ -91,7 +91,7 @@ class Health:
         self._problems += 1
 
     def tracking(self, worker: Any, pairer: FramePairer) -> DiagnosticStatus:
-        """The content of ~/status: state and numbers of the tracker and of the pairing."""
+        """Return the content of ~/status: state and numbers of the tracker and of the pairing."""
         state, last = worker.state, worker.last
         message = state.value
         if worker.waits_for is not None:
@@ -120,7 +120,8 @@ class Health:
     def overall(
         self, worker: Any, pairer: FramePairer, warning: str | None, node: Any
     ) -> list[DiagnosticStatus]:
-        """The content of /diagnostics: tracker, pairing, and one status for each camera.
+        """
+        Return the content of /diagnostics: tracker, pairing, and one status for each camera.
 
         warning: what looks wrong about the latest images.
         """

@@ -1,14 +1,13 @@
 """A node that a program uses from outside: spun in a thread, shut down at the end of the block."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+import time
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-
 from tpf_tracker_ros.core.errors import TpfError
 
 POLL = 0.02  # seconds
@@ -16,7 +15,8 @@ POLL = 0.02  # seconds
 
 @contextmanager
 def spinning_node(name: str, **options: object) -> Iterator[tuple[Node, Future]]:
-    """Give the node and the future of its spinning, which ends early only by an exception.
+    """
+    Give the node and the future of its spinning, which ends early only by an exception.
 
     options: for rclpy.create_node. Ctrl-C stays a KeyboardInterrupt of the main thread.
     """
@@ -45,7 +45,8 @@ def wait_until(
     *,
     check: Callable[[], None] = lambda: None,
 ) -> object:
-    """Wait for a true result of condition and return it; TpfError(otherwise) after the timeout.
+    """
+    Wait for a true result of condition and return it; TpfError(otherwise) after the timeout.
 
     timeout: seconds. check: called meanwhile; what it raises ends the wait.
     """

@@ -2,7 +2,6 @@
 
 import numpy as np
 from std_msgs.msg import Header
-
 from tpf_tracker_ros.core.boxes import centre, from_centre
 from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
 
@@ -25,7 +24,8 @@ def to_detection(
     class_id: str,
     bearing: np.ndarray | None = None,
 ) -> Detection2D:
-    """Box (4,) x, y, w, h px as a Detection2D.
+    """
+    Box (4,) x, y, w, h px as a Detection2D.
 
     bearing: unit vector (3,) from the camera to the target, put into the hypothesis' pose.
     """
@@ -52,10 +52,10 @@ def to_box(detection: Detection2D) -> np.ndarray:
 
 
 def to_score(detection: Detection2D) -> float:
-    """The best score of a Detection2D; 0 without a hypothesis."""
+    """Return the best score of a Detection2D; 0 without a hypothesis."""
     return max((result.hypothesis.score for result in detection.results), default=0.0)
 
 
 def best(detections: Detection2DArray) -> Detection2D | None:
-    """The detection with the highest score."""
+    """Return the detection with the highest score."""
     return max(detections.detections, key=to_score, default=None)

@@ -1,38 +1,38 @@
-"""The lifecycle node `tpf_tracker`: images in, boxes and fused images out.
+"""
+The lifecycle node `tpf_tracker`: images in, boxes and fused images out.
 
 Callbacks only store and pair; the worker's thread tracks and publishes. `python -m
 tpf_tracker_ros.ros.node` runs it; it configures and activates itself unless autostart:=false.
 """
 
+from collections.abc import Callable
 import functools
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
-
 from tpf_tracker_ros.core.boxes import parse_box
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import FramePairer
 from tpf_tracker_ros.ros import parameters
-from tpf_tracker_ros.ros.conversion import Frame, PairConverter, nanoseconds, to_image_message
+from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter, to_image_message
 from tpf_tracker_ros.ros.diagnostics import Health
 from tpf_tracker_ros.ros.messages import (
+    best,
     Detection2D,
     Detection2DArray,
-    best,
     to_box,
     to_detection,
     to_detections,
@@ -53,7 +53,7 @@ def _words(error: Exception) -> str:
 
 
 def _never_raise(callback: Callable) -> Callable:
-    """A graph callback that reports what goes wrong and lets the node live."""
+    """Return a graph callback that reports what goes wrong and lets the node live."""
 
     @functools.wraps(callback)
     def guarded(self: 'TrackerNode', *args: Any) -> Any:
@@ -66,7 +66,7 @@ def _never_raise(callback: Callable) -> Callable:
 
 
 def _transition(callback: Callable) -> Callable:
-    """A lifecycle callback that says why it fails: rclpy would swallow the exception."""
+    """Return a lifecycle callback that says why it fails: rclpy would swallow the exception."""
 
     @functools.wraps(callback)
     def guarded(self: 'TrackerNode', state: LifecycleState) -> TransitionCallbackReturn:
@@ -335,7 +335,7 @@ class TrackerNode(LifecycleNode):
         self._tracks.publish(to_detections(header, detection))
 
     def _publish_images(self, step: Step) -> None:
-        """Rendered only while someone looks, after the boxes are out."""
+        """Render only while someone looks, after the boxes are out."""
         wants_fused, wants_overlay = (
             publisher.get_subscription_count() > 0 for publisher in (self._fused, self._overlay)
         )

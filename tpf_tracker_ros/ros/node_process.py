@@ -1,14 +1,14 @@
 """The tracker node as a process of its own, on a recording's topics, stopped in every case."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 import json
+from pathlib import Path
 import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -39,7 +39,8 @@ class NodeProcess:
 def node_process(
     topics: Mapping[str, str], parameters: Mapping[str, object], log: Path
 ) -> Iterator[NodeProcess]:
-    """Start the node; stop it by SIGINT when the block ends, however it ends.
+    """
+    Start the node; stop it by SIGINT when the block ends, however it ends.
 
     topics: 'rgb' or 'thermal' -> image topic. parameters: of the node. log: its output.
     """

@@ -1,15 +1,16 @@
-"""The node's parameters: one table, of which the YAML, the README and the node are made.
+"""
+The node's parameters: one table, of which the YAML, the README and the node are made.
 
 `python -m tpf_tracker_ros.ros.parameters` prints it as config/tracker.yaml, with `--markdown` as
 the README's table. Load-time things are read-only; thresholds and policies change live.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 import difflib
 import math
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
 from tpf_tracker_ros.core.boxes import parse_box
 from tpf_tracker_ros.core.errors import TpfError
@@ -26,7 +27,8 @@ TRACKER = 'tracker.'  # prefix of the settings of TrackerConfig
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row of the table; the type is that of the default.
+    """
+    One row of the table; the type is that of the default.
 
     low, high: inclusive range of a number (inf where open). choices: what a string may be.
     """
@@ -41,7 +43,7 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """The range or the choices in words; empty where anything goes."""
+        """Return the range or the choices in words; empty where anything goes."""
         if self.choices:
             return ', '.join(self.choices)
         if math.isinf(self.low) and math.isinf(self.high):
@@ -49,7 +51,7 @@ class Parameter:
         return f'{self.low:g} to {self.high:g}' if math.isfinite(self.high) else f'>= {self.low:g}'
 
     def accept(self, value: Any) -> Value:
-        """The value in the type of the default. Raises TpfError on a wrong type or value."""
+        """Give the value in the type of the default. Raises TpfError on a wrong type or value."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(self.default, list):
             value = list(value) if hasattr(value, '__iter__') else [value]
@@ -173,7 +175,7 @@ def check(values: dict[str, Value]) -> None:
 
 
 def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
-    """The settings for the tracker's configure, by their names there."""
+    """Return the settings for the tracker's configure, by their names there."""
     return {
         name.removeprefix(TRACKER): value
         for name, value in values.items()
@@ -182,7 +184,8 @@ def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
 
 
 def declare(node: 'Node', changed: Callable[[dict[str, Value]], None]) -> dict[str, Value]:
-    """Declare the table on a node and return all values by name.
+    """
+    Declare the table on a node and return all values by name.
 
     The node must have been made with automatically_declare_parameters_from_overrides=True: that
     is the public way to see overrides that the table does not know. changed is called with all
@@ -260,7 +263,7 @@ def _literal(value: Value) -> str:
 
 
 def as_yaml() -> str:
-    """The table as a parameter file: every name with its default, meaning and range."""
+    """Return the table as a parameter file: every name with its default, meaning and range."""
     lines = ['/**/tpf_tracker:', '  ros__parameters:']  # in any namespace
     group = ''
     for row in TABLE.values():
@@ -279,7 +282,7 @@ def as_yaml() -> str:
 
 
 def as_markdown() -> str:
-    """The table for the README."""
+    """Return the table for the README."""
     lines = ['| parameter | default | meaning | allowed | live |', '|---|---|---|---|---|']
     for row in TABLE.values():
         live = '' if row.read_only else 'yes'

@@ -1,18 +1,18 @@
-"""A recording for a tracker that somebody else started: the player's side of replay.launch.py.
+"""
+A recording for a tracker that somebody else started: the player's side of replay.launch.py.
 
 `python -m tpf_tracker_ros.ros.playback BAG` waits until the node is active, plays the bag with
 /clock, waits for the last boxes, and exits non-zero when there was none. With --resume a paused
 `ros2 bag play` plays instead.
 """
 
+from pathlib import Path
 import sys
 import time
-from pathlib import Path
 
 import click
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
-
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
@@ -20,12 +20,12 @@ from tpf_tracker_ros.ros.messages import Detection2DArray
 from tpf_tracker_ros.ros.player import Player
 from tpf_tracker_ros.ros.recorder import Recorder
 from tpf_tracker_ros.ros.replay import (
-    MATCH_TIMEOUT,
-    STATUS,
-    TRACKS,
     drain,
+    MATCH_TIMEOUT,
     play,
     played_topics,
+    STATUS,
+    TRACKS,
     wait_active,
 )
 

@@ -1,4 +1,5 @@
-"""Plays recorded messages into a live graph at the pace at which they were recorded.
+"""
+Plays recorded messages into a live graph at the pace at which they were recorded.
 
 Messages go out serialised, exactly as they lie in the bag: stamps, padding and all, and nothing
 is decoded on the way (measured: publishing a 1 MB image costs 0.25 ms, as much as a message whose
@@ -6,12 +7,12 @@ is decoded on the way (measured: publishing a 1 MB image costs 0.25 ms, as much 
 the disk and the decompression of a chunk do not disturb the timing.
 """
 
-import struct
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+import struct
+import time
 
 import numpy as np
 from rclpy.duration import Duration
@@ -19,7 +20,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
-
 from tpf_tracker_ros.ros.graph import wait_until
 
 DEPTH = 10
@@ -27,7 +27,8 @@ READ_AHEAD = 32  # messages: half a second of two cameras, about 30 MB
 
 
 def header_stamp(data: bytes) -> int:
-    """The stamp in ns of a serialised message that begins with a std_msgs/Header.
+    """
+    Return the stamp in ns of a serialised message that begins with a std_msgs/Header.
 
     data: CDR with its 4 bytes of encapsulation, of which the second tells the byte order.
     """
@@ -37,7 +38,8 @@ def header_stamp(data: bytes) -> int:
 
 @dataclass
 class Played:
-    """What went out.
+    """
+    What went out.
 
     times: (topic, header stamp in ns) -> moment of publishing, time.perf_counter() seconds.
     lateness: seconds behind the schedule, one for each message.
@@ -52,7 +54,8 @@ class Played:
 
 
 class Player:
-    """Publishes recorded messages on the topics they were recorded on.
+    """
+    Publishes recorded messages on the topics they were recorded on.
 
     topics: name -> message class. All messages must begin with a header.
     reliable: best effort otherwise, as cameras publish.
@@ -79,7 +82,8 @@ class Player:
     def wait_for_subscribers(
         self, timeout: float, *, check: Callable[[], None] = lambda: None
     ) -> None:
-        """Wait until each topic has a subscriber; check is called meanwhile and may raise.
+        """
+        Wait until each topic has a subscriber; check is called meanwhile and may raise.
 
         Raises TpfError after timeout seconds.
         """
@@ -99,7 +103,8 @@ class Player:
         rate: float = 1.0,
         progress: Callable[[], object] = lambda: None,
     ) -> Played:
-        """Publish (topic, time in ns, serialised message) in time order, rate times as fast.
+        """
+        Publish (topic, time in ns, serialised message) in time order, rate times as fast.
 
         progress is called after each message.
         """
@@ -124,7 +129,7 @@ class Player:
 
 
 def _read_ahead(items: Iterable) -> Iterator:
-    """The same items, fetched by a thread of their own; its exceptions are raised here."""
+    """Return the same items, fetched by a thread of their own; its exceptions are raised here."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as reader:
         fetched = deque(reader.submit(next, iterator, end) for _ in range(READ_AHEAD))

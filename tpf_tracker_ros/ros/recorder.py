@@ -1,8 +1,8 @@
 """Collects what a node publishes, as it came over the wire, with the moment of its arrival."""
 
-import time
 from collections.abc import Mapping
 from functools import partial
+import time
 from typing import NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -10,7 +10,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
-
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.ros.player import header_stamp
 
@@ -26,7 +25,8 @@ class Arrival(NamedTuple):
 
 
 class Recorder:
-    """Subscribes to topics, keeps their messages, and writes them to a bag.
+    """
+    Subscribes to topics, keeps their messages, and writes them to a bag.
 
     topics: full name -> message class; all messages must begin with a header.
     bag: an open BagWriter, or None. Its time is the header's stamp, so that what was recorded
@@ -58,5 +58,5 @@ class Recorder:
         self.arrivals[name].append(arrival._replace(data=b'') if kind is Image else arrival)
 
     def messages(self, name: str) -> list:
-        """The messages of a topic (not of an image topic), in the order in which they came."""
+        """Get the messages of a topic (not of an image topic), in the order in which they came."""
         return [deserialize_message(each.data, self._topics[name]) for each in self.arrivals[name]]

@@ -1,29 +1,28 @@
-"""A recording through the live node: node process, player and recorder in one run.
+"""
+A recording through the live node: node process, player and recorder in one run.
 
 The node runs as its own process, as it would on a robot. This process plays the bag, records what
 comes back and takes both times of a latency from its own steady clock.
 """
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+import time
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.task import Future
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
-from tqdm import tqdm
-
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import bag_files
 from tpf_tracker_ros.bags.writer import BagWriter
@@ -42,6 +41,7 @@ from tpf_tracker_ros.ros.messages import (
 from tpf_tracker_ros.ros.node_process import camera_info_topic, node_process
 from tpf_tracker_ros.ros.player import Played, Player
 from tpf_tracker_ros.ros.recorder import Recorder
+from tqdm import tqdm
 
 NODE = '/tpf_tracker'
 TRACKS, FUSED, STATUS = f'{NODE}/tracks', f'{NODE}/fused_image', f'{NODE}/status'
@@ -54,7 +54,8 @@ QUIET = 2.0  # s without boxes after the last image: nothing more will come
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a recording that went through the live node; one row for each pair.
+    """
+    What came of a recording that went through the live node; one row for each pair.
 
     stamps: int64 (N,) ns. boxes: float64 (N, 4) x, y, w, h px, NaN where the pair was dropped or
     the target was lost. scores: float64 (N,), NaN likewise.
@@ -85,7 +86,8 @@ def replay(
     rate: float = 1.0,
     parameters: Mapping[str, object] | None = None,
 ) -> Run:
-    """Play a recording to a tracker node, started for it, and collect what it publishes.
+    """
+    Play a recording to a tracker node, started for it, and collect what it publishes.
 
     init: box (4,) x, y, w, h px in the first pair. out: folder for tracks.mcap (boxes, fused
     images) and the node's log; without it, no fused images are asked for.
@@ -130,7 +132,7 @@ def replay(
 
 
 def played_topics(sequence: BagSequence) -> dict[str, type]:
-    """The cameras' images and information, as far as the bag has them."""
+    """Return the cameras' images and information, as far as the bag has them."""
     there, images = sequence.bag.topics, list(sequence.topics.values())
     names = images + [camera_info_topic(image) for image in images]
     return {name: KINDS[there[name].kind] for name in names if name in there}

@@ -1,14 +1,12 @@
 """What a run through the live node was like: numbers, a picture over time, a video."""
 
-import json
 from functools import partial
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
-
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.core.boxes import iou
@@ -19,7 +17,8 @@ from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.timeline import draw_timeline
 from tpf_tracker_ros.ros.replay import FUSED, Run
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.offline import VideoFile, frame_rate
+from tpf_tracker_ros.tracking.offline import frame_rate, VideoFile
+from tqdm import tqdm
 
 NOTE = (
     'Latency: from publishing the later image of a pair to the arrival of its boxes, both by '
@@ -71,7 +70,8 @@ def write_report(run: Run, sequence: BagSequence, out: Path) -> dict[str, object
 
 
 def measure(run: Run, boxes: np.ndarray, sequence: BagSequence) -> dict[str, object]:
-    """The content of metrics.json; success and precision in percent, None without ground truth.
+    """
+    Measure what metrics.json tells; success and precision in percent, None without a truth.
 
     boxes: (N, 4) x, y, w, h px as shown.
     """
@@ -95,7 +95,7 @@ def measure(run: Run, boxes: np.ndarray, sequence: BagSequence) -> dict[str, obj
 
 
 def summary(metrics: dict) -> str:
-    """The numbers in one line."""
+    """Return the numbers in one line."""
     words = []
     if metrics['success_auc'] is not None:
         words.append(f'success (AUC) {metrics["success_auc"]:.1f}')
@@ -139,7 +139,7 @@ def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None
 
 
 def _caption(image: np.ndarray, text: str) -> np.ndarray:
-    """A copy with the text at the bottom."""
+    """Return a copy with the text at the bottom."""
     image, at = image.copy(), (8, image.shape[0] - 10)
     for shade, thickness in ((0, 0, 0), 3), ((255, 255, 255), 1):
         cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, shade, thickness, cv2.LINE_AA)

@@ -1,11 +1,11 @@
 """Pairing of messages: ours as one of the message_filters, and theirs for who wants it."""
 
-import importlib.util
 from collections.abc import Callable
+import importlib.util
 from typing import Any
 
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.pairing import JUMP_NS, STREAMS, FramePairer, Paired
+from tpf_tracker_ros.core.pairing import FramePairer, JUMP_NS, Paired, STREAMS
 from tpf_tracker_ros.ros.conversion import nanoseconds
 
 
@@ -27,7 +27,8 @@ class Filter:
 
 
 class PairFilter(Filter):
-    """FramePairer as a filter with two inputs, in place of an ApproximateTimeSynchronizer.
+    """
+    FramePairer as a filter with two inputs, in place of an ApproximateTimeSynchronizer.
 
     fs: two filters, RGB and thermal, of messages with a header. Callbacks get both messages; one
     is None while its camera is dead. options: those of FramePairer.
@@ -51,7 +52,8 @@ class PairFilter(Filter):
 
 
 class UpstreamPairer(FramePairer):
-    """The ApproximateTimeSynchronizer of message_filters behind the interface of FramePairer.
+    """
+    The ApproximateTimeSynchronizer of message_filters behind the interface of FramePairer.
 
     Its faults stay (no single frames when a camera is dead, wide slop shifts pairs), but for one:
     it starts anew after a backward jump, after which it would never pair again. Payloads need a
@@ -67,7 +69,7 @@ class UpstreamPairer(FramePairer):
         super().__init__(**options)
 
     def configure(self, **settings: int) -> None:
-        """Raises TpfError on an offset: theirs has none."""
+        """Raise TpfError on an offset: theirs has none."""
         if settings['rgb_offset_ns'] or settings['thermal_offset_ns']:
             raise TpfError('sync is message_filters, which has no offsets; set sync to nearest')
         super().configure(**settings)

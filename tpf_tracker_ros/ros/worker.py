@@ -1,18 +1,18 @@
-"""The one thread that owns the tracker, fed by a slot that holds only the newest pair.
+"""
+The one thread that owns the tracker, fed by a slot that holds only the newest pair.
 
 Callbacks of the graph submit pairs and commands and return at once; what was not taken when the
 next pair comes is dropped and counted. So the tracker never falls behind the cameras.
 """
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+import threading
+import time
 
 import numpy as np
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import Paired
@@ -28,7 +28,8 @@ REST = 3
 
 
 class Step:
-    """One pair on its way through the worker.
+    """
+    One pair on its way through the worker.
 
     result: None while there is no target. identity: the same for one target.
     """
@@ -41,7 +42,7 @@ class Step:
 
     @cached_property
     def pair(self) -> FramePair:
-        """The images, converted when they are first needed. Raises TpfError."""
+        """Return the images, converted when they are first needed. Raises TpfError."""
         return self._convert(self.paired)
 
 
@@ -55,7 +56,8 @@ class _Target:
 
 
 class Worker:
-    """Runs a tracker over submitted pairs; see the module.
+    """
+    Runs a tracker over submitted pairs; see the module.
 
     convert: Paired to FramePair. publish: called with each finished Step. render: called after
     it where there is time: always when it fits before the next pair, else now and then.
@@ -122,7 +124,7 @@ class Worker:
         self._command(lambda: self._want(_Target(box, stamp, self._new_identity())))
 
     def detect(self, box: np.ndarray, stamp: int | None) -> None:
-        """A detector has seen this box; it matters only while the target is LOST."""
+        """Take a box that a detector has seen; it matters only while the target is LOST."""
         self._command(lambda: self._redetect(box, stamp))
 
     def stop_target(self) -> None:
@@ -152,7 +154,7 @@ class Worker:
 
     @property
     def state(self) -> TrackState:
-        """What the tracker says about itself."""
+        """Return what the tracker says about itself."""
         return self._tracker.state
 
     @property

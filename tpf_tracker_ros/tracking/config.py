@@ -22,7 +22,7 @@ class TrackerConfig:
     thermal_smoothing: float = 0.9  # share of the old thermal range kept each frame
 
     def changed(self, **changes: float) -> 'TrackerConfig':
-        """A copy with changes. Raises TpfError on an unknown name or a value out of range."""
+        """Give a copy with changes. Raises TpfError on an unknown name or a value out of range."""
         known = {field.name for field in fields(self)}
         for name in changes:
             if name not in known:

@@ -1,12 +1,12 @@
-"""The engine for NVIDIA GPUs: each step is one captured CUDA graph in half precision.
+"""
+The engine for NVIDIA GPUs: each step is one captured CUDA graph in half precision.
 
 A step of the small model starts some hundreds of kernels of a few microseconds each, so that
 starting them is what takes the time; a graph starts them all at once.
 """
 
 import torch
-from torch import Tensor, nn
-
+from torch import nn, Tensor
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.engine import Engine
 
@@ -47,7 +47,7 @@ class GraphStep:
                 self._outputs = step(*self._inputs)
 
     def __call__(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The step's output, or outputs; copies, as the next call overwrites the graph's own."""
+        """Return the step's output or outputs; copies, as the next call overwrites the graph's."""
         for own, given in zip(self._inputs, tensors):
             own.copy_(given, non_blocking=True)
         self._graph.replay()

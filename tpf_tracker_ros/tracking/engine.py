@@ -1,4 +1,5 @@
-"""Runs a TPF network on its device: uint8 crops in, relative box and score out.
+"""
+Runs a TPF network on its device: uint8 crops in, relative box and score out.
 
 The two steps are modules of their own, normalisation and decoding included, so that the eager
 path, an export and a captured CUDA graph are the same computation.
@@ -8,8 +9,7 @@ import os
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
+from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.head import decode, hann_window
 from tpf_tracker_ros.models.tpf import Tpf
@@ -74,7 +74,8 @@ class SearchStep(nn.Module):
         self.register_buffer('window', hann_window(grid))
 
     def forward(self, templates: Tensor, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
-        """Box (1, 4) as cx, cy, w, h relative to the crop, and windowed confidence (1,).
+        """
+        Box (1, 4) as cx, cy, w, h relative to the crop, and windowed confidence (1,).
 
         templates: tokens (1, 2 Nz, D); rgb, thermal: the search crop, uint8 (1, S, S, 3) each.
         """
@@ -109,7 +110,8 @@ class Engine:
     def locate(
         self, templates: list[Tensor], rgb: np.ndarray, thermal: np.ndarray
     ) -> tuple[np.ndarray, float]:
-        """The box (4,) as cx, cy, w, h relative to the search crop, and its confidence.
+        """
+        Return the box (4,) as cx, cy, w, h relative to the search crop, and its confidence.
 
         templates: tokens of the initial and the dynamic template; rgb, thermal: uint8 (S, S, 3).
         """
@@ -119,7 +121,7 @@ class Engine:
 
     @torch.inference_mode()
     def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
-        """The fused image, uint8 (H, W, 3) RGB."""
+        """Return the fused image, uint8 (H, W, 3) RGB."""
         pair = self._normalize(self._upload(rgb)), self._normalize(self._upload(thermal))
         return self._normalize.undo(self.model.fuse(*pair)[0]).cpu().numpy()
 

@@ -1,20 +1,20 @@
-"""Exports of a network that run without its Python code: `tpf export`.
+"""
+Exports of a network that run without its Python code: `tpf export`.
 
 An export is a folder: the two steps of the engine (template, search) as ONNX or TorchScript,
 the weights they were made of, and export.json. It is given wherever a checkpoint is.
 """
 
-import json
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+import json
+import logging
 from pathlib import Path
+import warnings
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
+from torch import nn, Tensor
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file, writing
@@ -22,14 +22,15 @@ from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.engine import SearchStep, TemplateStep
-from tpf_tracker_ros.tracking.exported import SUFFIXES, read_info
+from tpf_tracker_ros.tracking.exported import read_info, SUFFIXES
 from tpf_tracker_ros.tracking.load import load_tracker
 
 LEAST_OVERLAP, LEAST_OVERLAP_INT8 = 0.99, 0.97  # mean IoU with the boxes of the plain path
 
 
 def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = False) -> None:
-    """Write the export folder of a model whose weights are loaded.
+    """
+    Write the export folder of a model whose weights are loaded.
 
     form: 'onnx' or 'torchscript'. int8: quantize the weights of matrix products, and their
     inputs as they come (dynamic quantization). Raises TpfError when a package is missing or the
@@ -55,7 +56,8 @@ def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = Fa
 
 
 def check_export(folder: Path, sequence: Sequence) -> float:
-    """Mean IoU of the export's boxes with the plain path's; each tracks the sequence by itself.
+    """
+    Mean IoU of the export's boxes with the plain path's; each tracks the sequence by itself.
 
     Raises TpfError when it is below 0.99, or 0.97 for int8.
     """
@@ -80,7 +82,8 @@ def check_export(folder: Path, sequence: Sequence) -> float:
 
 
 def quantize_onnx(path: Path) -> None:
-    """Quantize the matrix products of an ONNX file, dynamically, to int8.
+    """
+    Quantize the matrix products of an ONNX file, dynamically, to int8.
 
     Convolutions stay as they are: they lose speed in int8.
     """

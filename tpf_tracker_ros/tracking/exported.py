@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.engine import Engine
@@ -14,7 +13,7 @@ SUFFIXES = {'onnx': '.onnx', 'torchscript': '.pt'}
 
 
 def read_info(folder: Path) -> dict:
-    """What export.json of an export folder says. Raises TpfError when there is none."""
+    """Return what export.json of an export folder says. Raises TpfError when there is none."""
     try:
         info = json.loads((folder / 'export.json').read_text())
         if info['format'] in SUFFIXES:
@@ -25,7 +24,8 @@ def read_info(folder: Path) -> dict:
 
 
 class ExportedEngine(Engine):
-    """An Engine whose two steps come from an export folder; whole frames fuse in torch.
+    """
+    An Engine whose two steps come from an export folder; whole frames fuse in torch.
 
     Raises TpfError when a file is missing or damaged, or its runtime is not installed.
     """
@@ -60,7 +60,7 @@ class OnnxStep:
         self._inputs = [given.name for given in self._session.get_inputs()]
 
     def __call__(self, *tensors: Tensor) -> Tensor | list[Tensor]:
-        """The step's output, or outputs, as the module that was exported gives them."""
+        """Return the step's output, or outputs, as the module that was exported gives them."""
         feed = {name: tensor.numpy() for name, tensor in zip(self._inputs, tensors)}
         outputs = [torch.from_numpy(array) for array in self._session.run(None, feed)]
         return outputs if len(outputs) > 1 else outputs[0]

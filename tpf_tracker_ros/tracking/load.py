@@ -1,10 +1,11 @@
-"""The registry of trackers: each entry is a function behind the two verbs.
+"""
+The registry of trackers: each entry is a function behind the two verbs.
 
 A further tracker (SDSTrack, CKD, CMD) is one more decorated function.
 """
 
-import filecmp
 from collections.abc import Callable
+import filecmp
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tpf_tracker_ros.models import create_model, list_models, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.engine import Engine, choose_device
+from tpf_tracker_ros.tracking.engine import choose_device, Engine
 from tpf_tracker_ros.tracking.exported import ExportedEngine
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
@@ -34,7 +35,7 @@ def register_tracker(*names: str) -> Callable:
 
 
 def load_model(name: str, checkpoint: Path | None = None) -> Tpf:
-    """A network with the weights of a safetensors file; default: those in the package."""
+    """Return a network with the weights of a safetensors file; default: those in the package."""
     model = create_model(name)
     path = checkpoint or packaged_weights(name)
     if path is None:
@@ -61,7 +62,7 @@ def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig)
 
 
 def _packaged_export(name: str) -> Path | None:
-    """The ONNX export that ships beside the model's weights, made of these, if it can run."""
+    """Give the ONNX export that ships beside the model's weights, made of these, if it can run."""
     weights = packaged_weights(name)
     if weights is None or find_spec('onnxruntime') is None:
         return None
@@ -78,7 +79,8 @@ def load_tracker(
     checkpoint: str | Path | None = None,
     **config: float,
 ) -> Tracker:
-    """A tracker that is ready to initialize.
+    """
+    Return a tracker that is ready to initialize.
 
     device: 'auto', 'cpu', 'cuda', 'cuda:1'. checkpoint: a safetensors file or a folder of
     `tpf export`; default: what is in the package, on a cpu its export, which is faster.

@@ -1,22 +1,21 @@
-"""A tracker over a whole sequence, written to files: `tpf track`.
+"""
+A tracker over a whole sequence, written to files: `tpf track`.
 
 Deterministic, without ROS; the node gives the same boxes for the same pairs.
 """
 
-import json
-import os
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from itertools import chain, islice
+import json
+import os
 from pathlib import Path
+import time
 from types import TracebackType
 
 import cv2
 import numpy as np
-from tqdm import tqdm
-
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file, writing
@@ -24,12 +23,14 @@ from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
+from tqdm import tqdm
 
 
 def track_sequence(
     tracker: Tracker, sequence: Sequence, box: np.ndarray, *, frames: int | None = None
 ) -> Iterator[tuple[FramePair, TrackResult]]:
-    """Start on box (4,) x, y, w, h px in the first pair, then track; frames: at most so many.
+    """
+    Start on box (4,) x, y, w, h px in the first pair, then track; frames: at most so many.
 
     The first result is the given box with score 1. Each result's stages hold its 'total' in ms,
     decoding not counted. Raises TpfError on a bad box or image.
@@ -55,7 +56,8 @@ def track_to_files(
     video: Path | str | None = None,
     fused: Path | str | None = None,
 ) -> dict:
-    """Track and write out/boxes.txt, scores.txt, track.json; returns what track.json holds.
+    """
+    Track and write out/boxes.txt, scores.txt, track.json; returns what track.json holds.
 
     box: (4,) x, y, w, h px in the first pair; None: the first ground truth.
     boxes.txt: x,y,w,h a frame, 2 decimals, beginning with the given box. scores.txt: one a frame.
@@ -131,7 +133,7 @@ class _Report:
                 self._stages[stage].append(milliseconds)
 
     def as_dict(self) -> dict:
-        """Times in ms over the frames after the first; fps of the tracker alone."""
+        """Return times in ms over the frames after the first; fps of the tracker alone."""
         totals = self._stages.get('total')
         return {
             'sequence': self.sequence,
@@ -175,7 +177,8 @@ class _Lines:
         with writing(self.path):
             try:
                 while data:
-                    data = data[self._file.write(data) :]
+                    written = self._file.write(data)
+                    data = data[written:]
             except OSError:
                 os.truncate(self.path, end)
                 raise
@@ -227,7 +230,7 @@ class VideoFile:
 def _drawn(
     pair: FramePair, result: TrackResult, truth: np.ndarray | None, thermal: ThermalRange
 ) -> np.ndarray:
-    """The RGB image, or the thermal one where that is absent, with the result."""
+    """Return the RGB image, or the thermal one where that is absent, with the result."""
     image = pair.rgb
     if image is None:
         image = cv2.cvtColor(thermal.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)

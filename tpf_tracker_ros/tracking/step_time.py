@@ -1,19 +1,19 @@
-"""How long a step takes, where the time goes, and what an engine gains: `tpf bench`.
+"""
+How long a step takes, where the time goes, and what an engine gains: `tpf bench`.
 
 Everything that is compared runs turn by turn on the same frames, so that ratios hold on a busy
 machine, too. Steps run from the image pair to the box, 640x512.
 """
 
+from collections.abc import Callable, Iterable
 import importlib.util
+from pathlib import Path
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
-
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.models import create_model
@@ -31,7 +31,8 @@ WARM_UP = 5  # steps that do not count
 
 
 def bench_model(name: str, model: Tpf, device: str, sequence: Sequence) -> dict:
-    """Times of all engines of a model, its parts' share of the eager step, memory and MACs.
+    """
+    Return times of all engines of a model, its parts' share of the eager step, memory and MACs.
 
     Milliseconds. times_faster: the median over frames of the eager step's time over the
     engine's. agreement: mean IoU of its boxes with the eager float32 path's.
@@ -161,7 +162,7 @@ def resident_mb() -> float:
 
 
 def table(results: Iterable[dict]) -> str:
-    """The results of bench_model as text."""
+    """Return the results of bench_model as text."""
     lines = []
     for result in results:
         macs = sum(result['macs'][kind] for kind in ('convolution', 'linear', 'attention'))

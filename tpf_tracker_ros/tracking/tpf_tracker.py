@@ -1,11 +1,10 @@
 """The TPF tracker: crops in, network, response window, box out, dynamic template kept."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+import time
 
 import numpy as np
-
 from tpf_tracker_ros.core.boxes import check_box, clip_box
 from tpf_tracker_ros.core.crops import Window
 from tpf_tracker_ros.core.errors import TpfError
@@ -87,7 +86,7 @@ class TpfTracker:
         return TrackResult(self._box.copy(), score, self.state, modality, updated, stages)
 
     def fuse(self, pair: FramePair) -> np.ndarray:
-        """The whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too."""
+        """Return the whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too."""
         if self.state is TrackState.IDLE and pair.thermal is not None:
             self._range.update(pair.thermal)
         thermal = None if pair.thermal is None else self._range.apply(pair.thermal)
@@ -105,7 +104,8 @@ class TpfTracker:
     def _both(
         self, rgb: np.ndarray | None, thermal: np.ndarray | None
     ) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-        """Two uint8 (H, W, 3) images and the modalities in use.
+        """
+        Two uint8 (H, W, 3) images and the modalities in use.
 
         An image that is absent or blank is replaced by the other one: fusion then leaves that
         one as it is, instead of halving its contrast.
@@ -125,7 +125,8 @@ class TpfTracker:
         return (rgb, grey), 'rgb+thermal'
 
     def _smooth(self, found: np.ndarray) -> np.ndarray:
-        """The found box (4,) at its centre, its size eased towards the old one, clipped.
+        """
+        Return the found box (4,) at its centre, its size eased towards the old one, clipped.
 
         Not in the paper: a small network's sizes jitter, and each window follows from the box.
         """
@@ -135,12 +136,14 @@ class TpfTracker:
         return clip_box(box, self._size, self._margin)
 
     def _judge(self, score: float) -> None:
-        """Set the state by this frame's score and the mean of the last lost_after scores.
+        """
+        Set the state by this frame's score and the mean of the last lost_after scores.
 
         A mean, since a search view without the target scores low but not evenly so.
         """
         config = self.config
-        self._scores = [*self._scores, score][-config.lost_after :]
+        first = -config.lost_after
+        self._scores = [*self._scores, score][first:]
         filled = len(self._scores) == config.lost_after
         if filled and sum(self._scores) / config.lost_after < config.lost_score:
             self.state = TrackState.LOST

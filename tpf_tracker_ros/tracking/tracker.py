@@ -1,4 +1,5 @@
-"""A tracker is two verbs: initialize(pair, box) and track(pair) -> TrackResult.
+"""
+A tracker is two verbs: initialize(pair, box) and track(pair) -> TrackResult.
 
 The node, `tpf track`, evaluation and the demo all call this one object; nothing here draws or
 knows ROS.
@@ -9,7 +10,6 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
-
 from tpf_tracker_ros.core.frame_pair import FramePair
 
 
@@ -24,7 +24,8 @@ class TrackState(str, Enum):
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What one call of track returns.
+    """
+    What one call of track returns.
 
     box: float64 (4,) x, y, w, h in pixels of the pair; the last good box while LOST.
     score: confidence in 0..1, max of window * score map.
@@ -55,7 +56,7 @@ class Tracker(Protocol):
         """Find the target in the next pair. Raises TpfError before initialize."""
 
     def fuse(self, pair: FramePair) -> np.ndarray:
-        """The whole frame as the network sees it fused: uint8 (H, W, 3) RGB."""
+        """Return the whole frame as the network sees it fused: uint8 (H, W, 3) RGB."""
 
     def configure(self, **changes: float) -> None:
         """Change thresholds and NDTU policy while running. Raises TpfError on unknown names."""

@@ -1,9 +1,9 @@
 """One experiment is one TOML file; unknown keys and wrong types are refused."""
 
-import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+import sys
+from typing import Any, get_args, get_origin, get_type_hints, TypeVar
 
 from tpf_tracker_ros.core.errors import TpfError
 
@@ -18,7 +18,8 @@ Config = TypeVar('Config')
 
 
 def read_config(path: Path, kind: type[Config]) -> Config:
-    """The file as a dataclass of this kind; what it leaves out keeps its default.
+    """
+    Return the file as a dataclass of this kind; what it leaves out keeps its default.
 
     Raises TpfError on a missing or broken file, an unknown key or a value of another type.
     """

@@ -1,4 +1,5 @@
-"""Stage 2, DRF: what the tracker needs is separated from what it does not (decoupling).
+"""
+Stage 2, DRF: what the tracker needs is separated from what it does not (decoupling).
 
 KNOWN of TPF (arXiv 2503.11247): decoupled representation learning separates task-relevant from
 task-irrelevant fused features. Ours, as the paper's text was not at hand: of the search
@@ -12,10 +13,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn, Tensor
 from torch.func import functional_call
-
+import torch.nn.functional as F
 from tpf_tracker_ros.models.head import CentreHead
 from tpf_tracker_ros.models.tpf import Tpf, TpfOutput
 from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
@@ -40,7 +40,7 @@ class DrfTraining(SupervisedTraining):
     config: DrfConfig
 
     def build(self) -> nn.Module:
-        """The network and its projections."""
+        """Return the network and its projections."""
         dim = self.model.config.dim
         projections = {'relevant': Projection(dim), 'irrelevant': Projection(dim)}
         # Relevant starts as all there is, so that trained weights go on where they were.
@@ -49,11 +49,11 @@ class DrfTraining(SupervisedTraining):
         return nn.ModuleDict({'model': self.model, **projections})
 
     def finished(self, network: nn.Module) -> Tpf:
-        """The plain network with the relevant projection folded into its head."""
+        """Return the plain network with the relevant projection folded into its head."""
         return fold(network['model'], network['relevant'])
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
-        """The supervised losses on the relevant features, and what decouples the others."""
+        """Return the supervised losses on the relevant features, and what decouples the others."""
         config, model = self.config, self.model
         templates, search = embed_views(model, batch, dynamic=self.draw_dynamic())
         matching = matches_of(model, templates, search, batch)
@@ -90,7 +90,8 @@ def orthogonality(relevant: Tensor, irrelevant: Tensor) -> Tensor:
 
 
 def uninformative(head: CentreHead, irrelevant: Tensor) -> Tensor:
-    """KL(uniform ‖ score map) of irrelevant features (B, D, G, G): 0 where all cells are equal.
+    """
+    KL(uniform ‖ score map) of irrelevant features (B, D, G, G): 0 where all cells are equal.
 
     The head is only asked: its weights and statistics learn nothing from these features.
     """
@@ -106,7 +107,7 @@ def uninformative(head: CentreHead, irrelevant: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fold(model: Tpf, relevant: Projection) -> Tpf:
-    """A copy of the network that sees its features as they are and the same relevant ones."""
+    """Give a copy of the network that sees its features as they are and the same relevant ones."""
     folded = deepcopy(model)
     for name, _ in CentreHead.branches:
         first = getattr(folded.box_head, f'conv1_{name}')[0]

@@ -1,4 +1,5 @@
-"""Image-fusion experts that the adapter is first taught by (MAD), each of another kind.
+"""
+Image-fusion experts that the adapter is first taught by (MAD), each of another kind.
 
 An expert fuses luminance; the colour of the RGB image is carried over. A further built-in one is
 a function under a decorator; neural ones come from a user's ONNX or TorchScript file. All take
@@ -9,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
+import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
 
 Fuse = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +31,8 @@ def list_experts() -> dict[str, str]:
 
 
 def load_expert(name: str) -> Fuse:
-    """An expert: rgb, thermal (B, 3, H, W) in 0..1 to the fused image (B, 3, H, W) in 0..1.
+    """
+    Return an expert: rgb, thermal (B, 3, H, W) in 0..1 to the fused image (B, 3, H, W) in 0..1.
 
     name: a built-in one's, or the path of an .onnx or TorchScript (.pt, .ts) file whose network
     maps two luminance images (B, 1, H, W) in 0..1, visible and infrared, to a fused one.
@@ -64,7 +65,7 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def in_colour(fuse: Fuse) -> Fuse:
-    """The same fusion on (B, 3, H, W): the RGB image's colour on the fused luminance."""
+    """Return the same fusion on (B, 3, H, W): the RGB image's colour on the fused luminance."""
 
     @torch.no_grad()
     def fuse_colour(rgb: Tensor, thermal: Tensor) -> Tensor:
@@ -78,7 +79,8 @@ def in_colour(fuse: Fuse) -> Fuse:
 
 @register_expert
 def laplacian(visible: Tensor, infrared: Tensor, *, levels: int = 4) -> Tensor:
-    """Laplacian pyramid: at each scale the stronger detail, the mean of what remains.
+    """
+    Laplacian pyramid: at each scale the stronger detail, the mean of what remains.
 
     Burt and Adelson 1983; the choice by absolute value, as usual in fusion.
     """
@@ -91,7 +93,8 @@ def laplacian(visible: Tensor, infrared: Tensor, *, levels: int = 4) -> Tensor:
 
 @register_expert
 def guided(visible: Tensor, infrared: Tensor) -> Tensor:
-    """Guided-filter fusion: decisions by local contrast, drawn to the edges of the images.
+    """
+    Guided-filter fusion: decisions by local contrast, drawn to the edges of the images.
 
     Li, Kang and Hu, IEEE TIP 2013, with its radii and eps for base and detail; ours: radii
     shrink with small images.
@@ -114,7 +117,8 @@ def guided(visible: Tensor, infrared: Tensor) -> Tensor:
 
 @register_expert
 def saliency(visible: Tensor, infrared: Tensor) -> Tensor:
-    """Two-scale saliency: details weighted by |mean - median|, the mean of the bases.
+    """
+    Two-scale saliency: details weighted by |mean - median|, the mean of the bases.
 
     Bavirisetti and Dhuli, Infrared Physics and Technology 2016.
     """
@@ -147,7 +151,7 @@ def laplacian_pyramid(image: Tensor, levels: int) -> list[Tensor]:
 
 
 def from_pyramid(layers: list[Tensor]) -> Tensor:
-    """The image of a Laplacian pyramid."""
+    """Return the image of a Laplacian pyramid."""
     *details, image = layers
     for detail in reversed(details):
         image = _grow(image, detail) + detail
@@ -223,7 +227,7 @@ def _onnx(path: Path) -> Fuse:
 
 
 def _checked(network: Fuse, path: Path) -> Fuse:
-    """The same; what does not map two luminance images to one is a TpfError."""
+    """Return the same; what does not map two luminance images to one is a TpfError."""
 
     def fuse(visible: Tensor, infrared: Tensor) -> Tensor:
         shape = tuple(visible.shape)

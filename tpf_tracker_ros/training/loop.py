@@ -1,23 +1,22 @@
-"""The loop that all stages share: a run in a folder that logs, saves and resumes bit-exactly.
+"""
+The loop that all stages share: a run in a folder that logs, saves and resumes bit-exactly.
 
 A stage says what is trained, what the losses of a batch are and which network is the result.
 Started by `torchrun --nproc-per-node N -m tpf_tracker_ros.cli train …`, N processes train
 together on N GPUs, each on samples of its own.
 """
 
-import csv
-import math
-import time
 from collections.abc import Iterable
+import csv
 from dataclasses import asdict, dataclass, field
+import math
 from pathlib import Path
+import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
-
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
@@ -25,6 +24,7 @@ from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.training.pictures import draw_samples
 from tpf_tracker_ros.training.ranks import Ranks
 from tpf_tracker_ros.training.world import Batch, World, WorldConfig
+from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class LoopConfig:
 
 
 class Training:
-    """One run in a folder: log.csv, state.pt to resume from, and the averaged weights.
+    """
+    One run in a folder: log.csv, state.pt to resume from, and the averaged weights.
 
     A stage overrides `columns`, `build`, `compute` and, where it trains more than the network
     that it hands on, `finished`.
@@ -81,7 +82,7 @@ class Training:
         self.step = 0
 
     def build(self) -> nn.Module:
-        """What is trained: self.model, or a module around it. Freeze here what stays as it is."""
+        """Make what is trained: self.model or a module around it. Freeze here what stays fixed."""
         return self.model
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
@@ -89,7 +90,7 @@ class Training:
         raise NotImplementedError
 
     def finished(self, network: nn.Module) -> Tpf:
-        """The plain network that a trained (or averaged) one comes down to."""
+        """Return the plain network that a trained (or averaged) one comes down to."""
         return network
 
     def run(self) -> None:
@@ -252,7 +253,7 @@ class _Log:
 
 
 def parameter_groups(network: nn.Module, config: LoopConfig) -> list[dict]:
-    """What is not frozen; decay on matrices and kernels only, a rate of the backbone's own."""
+    """Get what is not frozen; decay on matrices and kernels only, a rate of the backbone's own."""
     groups = []
     names = {id(p): name for name, p in network.named_parameters() if p.requires_grad}
     for scale in dict.fromkeys((1.0, config.backbone_rate)):

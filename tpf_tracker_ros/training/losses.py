@@ -1,12 +1,13 @@
 """Losses: the OSTrack family's three, and dense matching over known correspondences."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+import torch.nn.functional as F
 
 
 def gaussian_target(box: Tensor, grid: int, *, min_overlap: float = 0.7) -> Tensor:
-    """Centre heat map (B, 1, G, G) of boxes (B, 4) cx, cy, w, h in 0..1 (CornerNet's radius).
+    """
+    Centre heat map (B, 1, G, G) of boxes (B, 4) cx, cy, w, h in 0..1 (CornerNet's radius).
 
     Exactly 1 at the cell that holds the centre; all zero where the centre lies outside.
     """
@@ -56,7 +57,7 @@ def giou_loss(a: Tensor, b: Tensor) -> Tensor:
 
 
 def box_at(size: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
-    """The boxes (B, 4) that the maps (B, 2, G, G) predict at cells (B, 2) x, y."""
+    """Return the boxes (B, 4) that the maps (B, 2, G, G) predict at cells (B, 2) x, y."""
     grid = size.shape[-1]
     at = (cell[:, 1] * grid + cell[:, 0])[:, None, None].expand(-1, 2, 1)
     size = size.flatten(2).gather(2, at)[..., 0]
@@ -65,7 +66,8 @@ def box_at(size: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
 
 
 def matching_loss(similarity: Tensor, matches: Tensor, seen: Tensor) -> Tensor:
-    """Cross entropy of where each template token lies in the search image.
+    """
+    Cross entropy of where each template token lies in the search image.
 
     similarity: (B, Nx, Nz) logits; matches: (B, Nz, 2) x, y in 0..1 of the search image;
     seen: (B, Nz). The target is spread bilinearly over the four nearest search tokens.

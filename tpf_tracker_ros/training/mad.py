@@ -1,4 +1,5 @@
-"""Stage 1, MAD: the fusion adapter learns from several image-fusion experts.
+"""
+Stage 1, MAD: the fusion adapter learns from several image-fusion experts.
 
 KNOWN of TPF (arXiv 2503.11247): adaptive distillation from several heterogeneous experts that
 initialises the adapter. Ours, as the paper's text was not at hand: the loss, the experts and
@@ -10,17 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-
+from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.experts import Fuse, box_mean, load_expert, luminance
+from tpf_tracker_ros.training.experts import box_mean, Fuse, load_expert, luminance
 from tpf_tracker_ros.training.loop import LoopConfig, Training
 from tpf_tracker_ros.training.losses import box_at, focal_loss, gaussian_target, giou_loss
 from tpf_tracker_ros.training.tracking_loss import denormalized, fuse_view, normalized
-from tpf_tracker_ros.training.world import INITIAL, SEARCH, Batch
+from tpf_tracker_ros.training.world import Batch, INITIAL, SEARCH
 
 WEIGHTINGS = ('uniform', 'quality', 'gate', 'tracker')
 
@@ -58,14 +58,14 @@ class MadTraining(Training):
             load_weights(self.tracker, _tracker_weights(config))
 
     def build(self) -> nn.Module:
-        """The network, all frozen but its adapter, and the gate where there is one."""
+        """Return the network, all frozen but its adapter, and the gate where there is one."""
         self.model.requires_grad_(False)
         self.model.pfa.requires_grad_(True)
         gate = Gate(len(self.experts)) if self.config.weighting == 'gate' else nn.Identity()
         return nn.ModuleDict({'model': self.model, 'gate': gate})
 
     def finished(self, network: nn.Module) -> Tpf:
-        """The network without the gate."""
+        """Return the network without the gate."""
         return network['model']
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
@@ -107,7 +107,7 @@ class MadTraining(Training):
 
     @torch.no_grad()
     def _tracking_cost(self, batch: Batch, expert: Fuse) -> Tensor:
-        """What the frozen tracker loses on an expert's images of each sample: (B,)."""
+        """Return what the frozen tracker loses on an expert's images of each sample: (B,)."""
         template, search = (
             self.tracker.embed(normalized(expert(batch.rgb[view], batch.thermal[view])))
             for view in (INITIAL, SEARCH)
@@ -173,7 +173,8 @@ def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quality(images: Tensor) -> Tensor:
-    """Scores (B,) of fused images (B, 3, H, W): bits of entropy + 10 times the mean gradient.
+    """
+    Scores (B,) of fused images (B, 3, H, W): bits of entropy + 10 times the mean gradient.
 
     Both are about as large as they vary: 3 to 7 bits, 0.02 to 0.2 of full scale a pixel.
     """

@@ -3,8 +3,8 @@
 import os
 
 import torch
+from torch import nn, Tensor
 import torch.distributed as dist
-from torch import Tensor, nn
 
 
 class Ranks:
@@ -27,7 +27,8 @@ class Ranks:
         return self.rank == 0
 
     def average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Make every process's gradients their mean over all.
+        """
+        Make every process's gradients their mean over all.
 
         By hand, because DistributedDataParallel only sees `forward`, and a TPF network is
         trained through `fuse` and `embed`, too.
@@ -41,7 +42,7 @@ class Ranks:
             gradient.copy_(mean.view_as(gradient))
 
     def gather(self, state: Tensor) -> list[Tensor]:
-        """A small CPU tensor of every process, in the order of ranks."""
+        """Return a small CPU tensor of every process, in the order of ranks."""
         if self.count == 1:
             return [state]
         states: list[Tensor] = [state] * self.count

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
-
+import torch.nn.functional as F
 from tpf_tracker_ros.training.textures import pixel_grid, uniform
 
 

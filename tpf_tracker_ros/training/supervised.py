@@ -1,4 +1,5 @@
-"""Plain supervised training of a TPF network on the synthetic world.
+"""
+Plain supervised training of a TPF network on the synthetic world.
 
 Box losses as in the OSTrack family, and a matching loss: every template token that is still
 visible must find its place in the search image by the correlation of the stem's features.
@@ -8,9 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
 from tpf_tracker_ros.training.loop import LoopConfig, Training
-from tpf_tracker_ros.training.tracking_loss import Losses, compute_losses
+from tpf_tracker_ros.training.tracking_loss import compute_losses, Losses
 from tpf_tracker_ros.training.world import Batch
 
 
@@ -32,7 +32,7 @@ class SupervisedTraining(Training):
     config: SupervisedConfig
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted sum and its terms."""
+        """Return the weighted sum and its terms."""
         return self.weigh(compute_losses(self.model, batch, dynamic=self.draw_dynamic()))
 
     def draw_dynamic(self) -> bool:

@@ -1,4 +1,5 @@
-"""Painted RGB-T textures: dead leaves over fractal noise, each leaf with its own temperature.
+"""
+Painted RGB-T textures: dead leaves over fractal noise, each leaf with its own temperature.
 
 Dead leaves and 1/f noise share the edge and spectrum statistics of natural images ("Learning
 to see by looking at noise", Baradad et al. 2021). Colour and temperature are independent, so
@@ -8,8 +9,8 @@ that some things show in one modality only.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
+import torch.nn.functional as F
 
 CHANNELS = 4  # r, g, b, temperature, all in 0..1
 
@@ -35,7 +36,8 @@ def fractal_noise(count: int, size: int, generator: Generator) -> Tensor:
 def soft_shape(
     xy: Tensor, centre: Tensor, half: Tensor, angle: Tensor, kind: Tensor, pixel: float
 ) -> Tensor:
-    """Anti-aliased masks (count, H, W) of rotated ellipses (kind 0) and rectangles (kind 1).
+    """
+    Anti-aliased masks (count, H, W) of rotated ellipses (kind 0) and rectangles (kind 1).
 
     xy: (H, W, 2) in -1..1; centre, half: (count, 2); angle, kind: (count,); pixel: its size.
     """
@@ -59,7 +61,8 @@ def pixel_grid(size: int, device: torch.device) -> Tensor:
 def paint(
     count: int, size: int, *, leaves: int, largest: float, generator: Generator, grains: int = 32
 ) -> Tensor:
-    """Opaque textures (count, 4, size, size) in 0..1: a noisy ground and leaves upon it.
+    """
+    Opaque textures (count, 4, size, size) in 0..1: a noisy ground and leaves upon it.
 
     leaves: how many; largest: half-size of the largest, in -1..1 coordinates; grains: how many
     noise images all their materials share.
@@ -133,7 +136,8 @@ def cut_out(count: int, size: int, generator: Generator) -> Tensor:
 
 
 def support(masks: Tensor, directions: int = 64) -> Tensor:
-    """How far each silhouette (count, S, S) reaches in each of `directions` directions.
+    """
+    How far each silhouette (count, S, S) reaches in each of `directions` directions.
 
     Returns (count, directions) in -1..1 coordinates; the bounding box of a silhouette under
     any affine map follows from it.

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
 from tpf_tracker_ros.models.head import decode
 from tpf_tracker_ros.models.tpf import Tpf, TpfOutput
 from tpf_tracker_ros.tracking.engine import MEAN, STD
@@ -15,7 +14,7 @@ from tpf_tracker_ros.training.losses import (
     giou_loss,
     matching_loss,
 )
-from tpf_tracker_ros.training.world import DYNAMIC, INITIAL, SEARCH, Batch
+from tpf_tracker_ros.training.world import Batch, DYNAMIC, INITIAL, SEARCH
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def compute_losses(model: Tpf, batch: Batch, *, dynamic: bool) -> Losses:
 
 
 def losses_of(maps: TpfOutput, batch: Batch, matching: Tensor) -> Losses:
-    """The terms of a head's maps; in float32, as half precision would round 1 - 1e-4 to 1."""
+    """Give the terms of a head's maps; in float32, as half precision would round 1 - 1e-4 to 1."""
     score = maps.score.float().clamp(1e-4, 1 - 1e-4)
     size, offset = maps.size.float(), maps.offset.float()
     grid = score.shape[-1]
@@ -65,7 +64,7 @@ def embed_views(model: Tpf, batch: Batch, *, dynamic: bool) -> tuple[Tensor, Ten
 
 
 def matches_of(model: Tpf, templates: Tensor, search: Tensor, batch: Batch) -> Tensor:
-    """Matching loss of the stem's features; zero for a model without explicit correlation."""
+    """Give matching loss of the stem's features; zero for a model without explicit correlation."""
     correlation = model.backbone.correlation
     if correlation is None:
         return search.new_zeros(())
@@ -76,7 +75,7 @@ def matches_of(model: Tpf, templates: Tensor, search: Tensor, batch: Batch) -> T
 
 
 def fuse_view(model: Tpf, batch: Batch, view: int) -> Tensor:
-    """The fused image (B, 3, S, S) of one view of a batch, normalised."""
+    """Return the fused image (B, 3, S, S) of one view of a batch, normalised."""
     return model.fuse(normalized(batch.rgb[view]), normalized(batch.thermal[view]))
 
 
@@ -87,7 +86,7 @@ def normalized(image: Tensor) -> Tensor:
 
 
 def denormalized(image: Tensor) -> Tensor:
-    """The inverse of normalized."""
+    """Return the inverse of normalized."""
     mean, std = _mean_and_std(image)
     return image * std + mean
 

@@ -1,4 +1,5 @@
-"""The synthetic RGB-T world: endless training samples, made in tensors on the training device.
+"""
+The synthetic RGB-T world: endless training samples, made in tensors on the training device.
 
 A scene is a background and a few flat objects, each with its own path. A view is a square of
 that world at one time. As every layer moves by a known similarity, each template token knows
@@ -10,10 +11,9 @@ Units: the target's sqrt(w h) is 1 in the initial template's view.
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
-
-from tpf_tracker_ros.training.sensors import SensorConfig, degrade
+import torch.nn.functional as F
+from tpf_tracker_ros.training.sensors import degrade, SensorConfig
 from tpf_tracker_ros.training.textures import (
     CHANNELS,
     paint_backgrounds,
@@ -53,7 +53,8 @@ class WorldConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch.
+    """
+    One training batch.
 
     rgb, thermal: three views each (initial template, dynamic template, search), float
     (B, 3, S, S) in 0..1. box: (B, 4) cx, cy, w, h of the target relative to the search view.
@@ -117,7 +118,8 @@ class World:
         return _Scene(layers, views, box, background, sprite, tint, hidden)
 
     def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
-        """Where every layer is in every view, and the background textures that lie there.
+        """
+        Where every layer is in every view, and the background textures that lie there.
 
         near: (B, V, 1) how much of the motion has happened; patch: (B,) whether the target is
         a patch of the background. Returns maps
@@ -168,7 +170,8 @@ class World:
         return _similarity(centre, half, angle), background
 
     def _nearness(self, batch: int) -> Tensor:
-        """How much of the whole motion has happened at each view (B, V, 1).
+        """
+        How much of the whole motion has happened at each view (B, V, 1).
 
         None at the initial template, all at the search view; the dynamic one lies near that.
         """
@@ -191,7 +194,7 @@ class World:
         return sprite, tint, hidden
 
     def _views(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Views (B, V, 3, 3) of a target with boxes (B, V, 4), and its box in the search view."""
+        """Draw views (B, V, 3, 3) of a target, boxes (B, V, 4), and its box in the search view."""
         config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
@@ -313,7 +316,7 @@ def _sides(log_scale: Tensor, log_aspect: Tensor) -> Tensor:
 
 
 def _similarity(centre: Tensor, half: Tensor, angle: Tensor) -> Tensor:
-    """Maps (..., 3, 3) from -1..1 into the world: scale by half, turn by angle, move."""
+    """Return maps (..., 3, 3) from -1..1 into the world: scale by half, turn by angle, move."""
     cos, sin = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     w, h = half.unbind(-1)

@@ -1,16 +1,16 @@
-"""A whole film of the synthetic world: what `tpf demo` replays and the tracker must follow.
+"""
+A whole film of the synthetic world: what `tpf demo` replays and the tracker must follow.
 
 The same painted textures as in training, with seeds of their own, filmed by an RGB camera and
 a 16-bit thermal camera on one pixel grid.
 """
 
-import math
 from collections.abc import Iterator
+import math
 
 import cv2
 import numpy as np
 import torch
-
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.training.textures import CHANNELS, cut_out, paint
 
@@ -26,7 +26,8 @@ OCCLUSION = (0.50, 0.52)  # a distractor passes in front
 
 
 class WorldSequence:
-    """A seeded film with ground truth; implements the Sequence protocol.
+    """
+    A seeded film with ground truth; implements the Sequence protocol.
 
     rgb: uint8, thermal: uint16 counts, ground_truth: (frames, 4) x, y, w, h px of the target's
     silhouette. Object 0 is the target, the others distract; two wear its silhouette.
@@ -75,7 +76,7 @@ class WorldSequence:
         width, height = self._size
 
         def swing(amplitude: float, columns: int) -> np.ndarray:
-            """A sum of slow sines that starts anywhere: (frames, columns)."""
+            """Return a sum of slow sines that starts anywhere: (frames, columns)."""
             speed = rng.uniform(0.3, 1.3, (3, columns))
             phase = rng.uniform(0, 2 * math.pi, (3, columns))
             return amplitude * np.sin(time[:, None] * speed + phase).mean(1) * 1.7
@@ -105,7 +106,7 @@ class WorldSequence:
         return np.column_stack([linear, centre - linear.sum(1) * (side - 1) / 2])
 
     def _box(self, frame: int) -> np.ndarray:
-        """The target's bounding box, from its silhouette's outline under the map."""
+        """Return the target's bounding box, from its silhouette's outline under the map."""
         rows, columns = np.nonzero(self._sprites[0, ..., CHANNELS] > 0.5)
         to_image = self._to_image(0, frame)
         points = to_image[:, :2] @ np.stack([columns, rows]) + to_image[:, 2:]
@@ -116,7 +117,7 @@ class WorldSequence:
         return np.concatenate([low, high - low])
 
     def _draw(self, frame: int) -> np.ndarray:
-        """The clean scene (H, W, 4), float32 in 0..1."""
+        """Return the clean scene (H, W, 4), float32 in 0..1."""
         width, height = self._size
         rest = (np.array(self._ground.shape[1::-1]) - self._size) / 2 + self._pan[frame]
         shift = np.array([[1, 0, -rest[0]], [0, 1, -rest[1]]], np.float64)
@@ -134,7 +135,8 @@ class WorldSequence:
         reach = math.ceil(math.hypot(*self._halves[index, frame])) + 1
         x, y = np.round(self._centres[index, frame]).astype(int) - reach
         left, top = max(x, 0), max(y, 0)
-        area = canvas[top : max(y + 2 * reach, 0), left : max(x + 2 * reach, 0)]
+        bottom, right = max(y + 2 * reach, 0), max(x + 2 * reach, 0)
+        area = canvas[top:bottom, left:right]
         if area.size == 0:
             return
         to_area = self._to_image(index, frame)
@@ -149,10 +151,10 @@ class WorldSequence:
     def _film(
         self, scene: np.ndarray, share: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the two cameras record of a clean scene at this share of the film."""
+        """Return what the two cameras record of a clean scene at this share of the film."""
         left, top = rng.integers(0, NOISE_SHIFTS, 2)
         height, width = scene.shape[:2]
-        noise = self._noise[top : top + height, left : left + width]
+        noise = self._noise[top:, left:][:height, :width]
         light = 0.06 if DARK[0] <= share < DARK[1] else 1.0
         scene[..., 3] = cv2.GaussianBlur(scene[..., 3], (0, 0), 1.0)
         scene *= np.array([255 * light] * 3 + [COUNTS_SPAN], np.float32)
