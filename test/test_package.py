@@ -24,7 +24,7 @@ ROSDEP = {
     'yaml': 'python3-yaml',
 }
 # Only in extras: a robot does without.
-OPTIONAL = {'mamba_ssm', 'onnx', 'onnxruntime', 'onnxscript', 'tomli'}
+OPTIONAL = {'mamba_ssm', 'onnx', 'onnxruntime', 'onnxscript', 'tomli', 'triton'}
 NO_ROSDEP_KEY = {'apsw', 'backports', 'compression', 'lz4', 'safetensors'}
 
 
