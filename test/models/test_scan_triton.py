@@ -4,7 +4,6 @@ import os
 
 import pytest
 import torch
-
 from tpf_tracker_ros.models.scan import selective_scan
 
 if not torch.cuda.is_available():

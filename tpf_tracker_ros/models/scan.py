@@ -117,7 +117,7 @@ def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
 
 
 def _scan_triton(*inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what _scan gives, by kernels; imported here, as only GPU builds of torch bring Triton."""
+    """Run _scan by kernels; imported here, as only GPU builds of torch bring Triton."""
     from tpf_tracker_ros.models.scan_triton import triton_scan
 
     return triton_scan(*inputs, _steps_per_chunk(inputs[0], inputs[3]))
