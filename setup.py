@@ -58,6 +58,17 @@ setup(
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
         'test': TEST,  # the name that `colcon test` looks for
         'dev': [*TEST, 'ruff>=0.17,<0.18'],
+        # The linters of a ROS 2 installation.
+        'lint': [
+            'ros-ament-flake8>=0.19,<0.20',
+            'ros-ament-pep257>=0.19,<0.20',
+            'flake8>=7.0,<8',
+            'flake8-builtins',
+            'flake8-comprehensions',
+            'flake8-docstrings',
+            'flake8-import-order',
+            'flake8-quotes',
+        ],
     },
     entry_points={
         'console_scripts': [

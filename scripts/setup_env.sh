@@ -38,7 +38,7 @@ pip() {
   .venv/bin/python -m pip --disable-pip-version-check "$@"
 }
 if [[ $ros == wheels ]]; then
-  pins=scripts/pins.txt extras=ros,train,onnx,dev
+  pins=scripts/pins.txt extras=ros,train,onnx,dev,lint
 else
   # The numpy that this ROS 2 was compiled against must stay.
   pins=.venv/pins.txt extras=train,onnx,dev
