@@ -18,7 +18,13 @@ from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 # Every frame counts as reliable, so that the template is renewed, too.
-SETTINGS = {'lost_score': 0.0, 'uncertain_score': 0.0, 'ndtu_score': 0.0, 'ndtu_size_jump': 100.0}
+SETTINGS = {
+    'lost_score': 0.0,
+    'uncertain_score': 0.0,
+    'ndtu_score': 0.0,
+    'ndtu_size_jump': 100.0,
+    'ndtu_interval': 5,
+}
 WEIGHTS = str(packaged_weights('tpf_tiny'))
 PARAMETERS = {'checkpoint': WEIGHTS, 'device': 'cpu'}
 

@@ -7,6 +7,7 @@ tpf_tracker_ros.ros.node` runs it; it configures and activates itself unless aut
 
 from collections.abc import Callable
 import functools
+import signal
 import sys
 import time
 from typing import Any
@@ -398,6 +399,8 @@ def _header(step: Step) -> Any:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit code 1 where it cannot start."""
+    # rclpy's own handler ends the spinning; Python's would interrupt anything, rclpy itself too.
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
         rclpy.init(args=args)
     except Exception as error:  # of a private module of rclpy, on arguments that it cannot parse
