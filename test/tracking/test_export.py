@@ -7,7 +7,7 @@ import pytest
 import torch
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import create_model, registry
+from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 from tpf_tracker_ros.tracking.engine import Engine
@@ -96,22 +96,6 @@ def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
     tracker.initialize(first, sequence.ground_truth[0])
     assert tracker.track(second).box.shape == (4,)
     assert tracker.fuse(second).shape == (512, 640, 3)
-
-
-def test_a_packaged_export_is_used_while_it_is_made_of_the_packaged_weights(
-    tmp_path, tiny, monkeypatch
-):
-    monkeypatch.setattr(registry, 'WEIGHTS_FOLDER', tmp_path)
-    save_weights(tiny, tmp_path / 'tpf_tiny.safetensors', metadata={'model': 'tpf_tiny'})
-
-    def engine():
-        return type(load_tracker('tpf_tiny', device='cpu')._engine)
-
-    assert engine() is Engine
-    export_model('tpf_tiny', tiny, tmp_path / 'tpf_tiny', form='torchscript')
-    assert engine() is ExportedEngine
-    save_weights(create_model('tpf_tiny'), tmp_path / 'tpf_tiny.safetensors', metadata={})
-    assert engine() is Engine
 
 
 def test_an_export_of_other_boxes_is_refused(tmp_path, tiny):

@@ -5,8 +5,6 @@ A further tracker (SDSTrack, CKD, CMD) is one more decorated function.
 """
 
 from collections.abc import Callable
-import filecmp
-from importlib.util import find_spec
 from pathlib import Path
 
 from tpf_tracker_ros.core.errors import TpfError
@@ -49,8 +47,6 @@ def load_model(name: str, checkpoint: Path | None = None) -> Tpf:
 
 @register_tracker('tpf_base', 'tpf_small', 'tpf_tiny')
 def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig) -> Tracker:
-    if checkpoint is None and device == 'cpu':
-        checkpoint = _packaged_export(name)
     if checkpoint is not None and checkpoint.is_dir():
         if device != 'cpu':
             raise TpfError(f'export {checkpoint} runs on cpu, not on {device}; give device cpu')
@@ -59,17 +55,6 @@ def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig)
     else:
         engine = Engine(load_model(name, checkpoint), device)
     return TpfTracker(name, engine, config)
-
-
-def _packaged_export(name: str) -> Path | None:
-    """Give the ONNX export that ships beside the model's weights, made of these, if it can run."""
-    weights = packaged_weights(name)
-    if weights is None or find_spec('onnxruntime') is None:
-        return None
-    export = weights.with_suffix('')
-    made_of = export / 'weights.safetensors'
-    current = made_of.is_file() and filecmp.cmp(weights, made_of, shallow=False)
-    return export if current else None
 
 
 def load_tracker(
@@ -83,7 +68,7 @@ def load_tracker(
     Return a tracker that is ready to initialize.
 
     device: 'auto', 'cpu', 'cuda', 'cuda:1'. checkpoint: a safetensors file or a folder of
-    `tpf export`; default: what is in the package, on a cpu its export, which is faster.
+    `tpf export`, which is faster on a cpu; default: the weights in the package.
     config: settings of TrackerConfig.
     Raises TpfError on an unknown model, device or setting, and on a missing or broken file.
     """
