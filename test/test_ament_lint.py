@@ -1,21 +1,27 @@
 """The linters of ROS 2 packages, with their own settings."""
 
+import importlib.util
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CODE = [
-    str(ROOT / name) for name in ('benchmarks', 'launch', 'setup.py', 'test', 'tpf_tracker_ros')
-]
+CODE = ('benchmarks', 'launch', 'setup.py', 'test', 'tpf_tracker_ros')
 
 
-def test_flake8():
-    flake8 = pytest.importorskip('ament_flake8.main')
-    code, errors = flake8.main_with_errors(argv=CODE)
-    assert code == 0, '\n'.join(errors)
-
-
-def test_pep257(capfd):
-    pep257 = pytest.importorskip('ament_pep257.main')
-    assert pep257.main(argv=CODE) == 0, capfd.readouterr().err
+@pytest.mark.parametrize('linter', ['ament_flake8', 'ament_pep257'])
+def test_the_linter_finds_nothing(linter):
+    if importlib.util.find_spec(linter) is None:
+        pytest.skip(f'{linter} is not installed')
+    # In a process of its own: it forks, which this one, full of threads, does not survive.
+    command = f'import sys; from {linter}.main import main; sys.exit(main())'
+    run = subprocess.run(
+        [sys.executable, '-c', command, *CODE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
