@@ -17,7 +17,7 @@ import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -407,9 +407,12 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(f'error: {error}')
     node, code = None, 0
     try:
+        # Made before the node is ready: rclpy cannot make one once it is told to stop.
+        executor = SingleThreadedExecutor()
         node = TrackerNode()
+        executor.add_node(node)
         if not node.get_parameter('autostart').value or node.start():
-            rclpy.spin(node)
+            executor.spin()
         else:
             code = 1  # the transition has said why
     except (KeyboardInterrupt, ExternalShutdownException):
