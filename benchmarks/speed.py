@@ -48,7 +48,7 @@ def main() -> None:
     for name, make in peers(options.nanotrack).items():
         trackers[f'{name} rgb'] = Peer(name, make, 'rgb')
 
-    times, _ = time_trackers(trackers, WorldSequence(0, frames=options.frames))
+    times = time_trackers(trackers, WorldSequence(0, frames=options.frames))
     rows = {name: summary(times[name]) for name in trackers}
     print(
         f'{"640x512, pair in, box out":28}{"p50 ms":>8}{"p95 ms":>8}{"pairs/s":>9}  times faster'

@@ -14,11 +14,11 @@ import time
 
 import numpy as np
 import torch
-from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.macs import count_macs
 from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.tracking.agreement import agreement
 from tpf_tracker_ros.tracking.config import TrackerConfig
 from tpf_tracker_ros.tracking.cuda_graph import CudaGraphEngine
 from tpf_tracker_ros.tracking.engine import Engine
@@ -35,18 +35,18 @@ def bench_model(name: str, model: Tpf, device: str, sequence: Sequence) -> dict:
     Return times of all engines of a model, its parts' share of the eager step, memory and MACs.
 
     Milliseconds. times_faster: the median over frames of the eager step's time over the
-    engine's. agreement: mean IoU of its boxes with the eager float32 path's.
+    engine's. agreement: mean IoU with the eager float32 path's boxes for the same crops.
     """
     with tempfile.TemporaryDirectory() as folder:
         engines = make_engines(name, model, device, Path(folder))
     trackers = {
         kind: TpfTracker(name, engine, TrackerConfig()) for kind, engine in engines.items()
     }
-    times, boxes = time_trackers(trackers, sequence)
+    times = time_trackers(trackers, sequence)
     rows = {kind: summary(times[kind]) for kind in trackers}
     for kind, row in rows.items():
         row['times_faster'] = float(np.median(times['eager']['total'] / times[kind]['total']))
-        row['agreement'] = float(np.mean(iou(boxes[kind], boxes['eager'])))
+        row['agreement'] = agreement(model, engines[kind], sequence)
     return {
         'model': name,
         'device': torch.cuda.get_device_name(device) if device != 'cpu' else 'cpu',
@@ -80,10 +80,9 @@ def make_engines(name: str, model: Tpf, device: str, folder: Path) -> dict[str, 
 
 def time_trackers(
     trackers: dict[str, Tracker], sequence: Sequence
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Of each tracker the milliseconds (frames,) by stage and in total, and boxes (frames, 4)."""
+) -> dict[str, dict[str, np.ndarray]]:
+    """Milliseconds (frames,) by stage, and of the whole step as 'total', of each tracker."""
     stages: dict[str, list[dict]] = {name: [] for name in trackers}
-    boxes: dict[str, list[np.ndarray]] = {name: [] for name in trackers}
     for index, pair in enumerate(sequence):
         for name, tracker in trackers.items():
             if index == 0:
@@ -94,12 +93,10 @@ def time_trackers(
             total = (time.perf_counter() - start) * 1e3
             if index > WARM_UP:
                 stages[name].append({**result.stages, 'total': total})
-                boxes[name].append(result.box)
-    times = {
+    return {
         name: {stage: np.array([row[stage] for row in rows]) for stage in rows[0]}
         for name, rows in stages.items()
     }
-    return times, {name: np.array(rows) for name, rows in boxes.items()}
 
 
 def summary(times: dict[str, np.ndarray]) -> dict[str, float]:
