@@ -6,7 +6,7 @@ from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.tracking.load import load_tracker
-from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.tpf_tracker import contrast, TpfTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 from tpf_tracker_ros.training.world_sequence import WorldSequence
 
@@ -60,6 +60,27 @@ def test_a_blank_image_counts_as_absent(film, tracker):
     assert {result.modality for result in with_dead} == {'rgb'}
     for a, b in zip(with_dead, follow(tracker, alone, truth[0])):
         np.testing.assert_array_equal(a.box, b.box)
+
+
+def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
+    pairs, truth = film
+    change = 9
+    films = [
+        FramePair(np.zeros_like(pair.rgb), pair.thermal)
+        if index < change
+        else FramePair(pair.rgb, np.full_like(pair.thermal, 7000))
+        for index, pair in enumerate(pairs[:18])
+    ]
+    results = follow(tracker, films, truth[0])
+    assert [result.modality for result in results] == ['thermal'] * (change - 1) + ['rgb'] * 9
+    assert overlap(results[change:], truth[change:]) > 0.4
+
+
+def test_noise_is_no_contrast():
+    noise = np.random.default_rng(0).normal(128, 4, (128, 128)).astype(np.uint8)
+    edge = np.zeros((128, 128), np.uint8)
+    edge[:, 64:] = 8
+    assert contrast(noise) < 1 < 3.9 < contrast(edge)
 
 
 def test_the_same_pairs_give_the_same_boxes(film):

@@ -1,10 +1,15 @@
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file
 import torch
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.training import supervised
 from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
+from tpf_tracker_ros.training.drf import DrfConfig
+from tpf_tracker_ros.training.mad import DistillConfig, MadConfig
 from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
 from tpf_tracker_ros.training.world import WorldConfig
 
@@ -16,7 +21,9 @@ CONFIG = SupervisedConfig(
 
 @pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('tpf_*.toml')), ids=lambda p: p.stem)
 def test_every_experiment_of_the_package_is_valid(path):
-    assert read_config(path, SupervisedConfig).steps > 0
+    kinds = {'mad': MadConfig, 'drf': DrfConfig}
+    kind = kinds.get(path.stem.rpartition('_')[2], SupervisedConfig)
+    assert read_config(path, kind).steps > 0
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,46 @@ def test_training_learns(tmp_path):
     training._train_chunk(40)
     after = supervised.compute_losses(training.model, batch, dynamic=True)
     assert after.giou < before.giou and after.score < before.score
+
+
+@pytest.mark.parametrize('adapter', ['', 'fresh', 'file'])
+def test_backbone_and_adapter_can_come_from_two_files(tmp_path, adapter):
+    weights = packaged_weights('tpf_tiny')
+    other = create_model('tpf_tiny')
+    torch.nn.init.constant_(other.pfa.out.weight, 0.5)
+    save_weights(other, tmp_path / 'other.safetensors', metadata={})
+    chosen = str(tmp_path / 'other.safetensors') if adapter == 'file' else adapter
+    config = replace(CONFIG, init_weights=str(weights), init_adapter=chosen)
+    state = SupervisedTraining(config, tmp_path).model.state_dict()
+    packaged = load_file(weights)
+    torch.testing.assert_close(
+        state['box_head.conv1_ctr.0.weight'], packaged['box_head.conv1_ctr.0.weight']
+    )
+    expected = {'': packaged['pfa.out.weight'], 'fresh': 0, 'file': 0.5}[adapter]
+    assert (state['pfa.out.weight'] == expected).all()
+
+
+def test_an_adapter_that_is_not_trained_stays(tmp_path):
+    training = SupervisedTraining(replace(CONFIG, train_adapter=False), tmp_path)
+    training._train_chunk(1)
+    assert (training.model.pfa.out.weight == 0).all()
+
+
+def test_experts_go_on_teaching_the_adapter_where_that_has_a_weight(tmp_path):
+    config = replace(
+        CONFIG, learning_rate=1e-2, warmup=1, fusion=DistillConfig(experts=['laplacian'])
+    )
+    ends = []
+    for weight in (0.0, 100.0):
+        training = SupervisedTraining(
+            replace(config, fusion_weight=weight), tmp_path / str(weight)
+        )
+        batch = training._sample()
+        training._train_chunk(12)
+        judge = SupervisedTraining(replace(config, fusion_weight=1.0), tmp_path)
+        judge.model.load_state_dict(training.model.state_dict())
+        ends.append(float(judge.compute(batch)['fusion']))
+    assert ends[1] < ends[0]
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(tmp_path):

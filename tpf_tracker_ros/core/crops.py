@@ -1,4 +1,4 @@
-"""Square crops around a box, as the OSTrack family takes them."""
+"""Crops around a box: square ones, as the OSTrack family takes them, or of the box's shape."""
 
 from dataclasses import dataclass
 import math
@@ -10,21 +10,32 @@ import numpy as np
 @dataclass(frozen=True)
 class Window:
     """
-    A square of the image: top left corner and side, all in whole pixels.
+    A rectangle of the image: top left corner, width and height, all in whole pixels.
 
     It may reach beyond the image; what lies outside reads as zero.
     """
 
     x: int
     y: int
-    side: int
+    width: int
+    height: int
 
     @classmethod
-    def around(cls, box: np.ndarray, factor: float) -> 'Window':
-        """Return the window of side ceil(sqrt(w h) factor) around a box (4,) x, y, w, h."""
+    def around(cls, box: np.ndarray, factor: float, *, aspect: float = 1.0) -> 'Window':
+        """
+        Return the window whose area is factor² times that of a box (4,) x, y, w, h.
+
+        It has the box's shape up to this aspect ratio; 1: square, of side ceil(sqrt(w h) factor).
+        """
         x, y, w, h = box
-        side = max(1, math.ceil(math.sqrt(w * h) * factor))
-        return cls(round(x + w / 2 - side / 2), round(y + h / 2 - side / 2), side)
+        side = math.sqrt(w * h) * factor
+        stretch = math.sqrt(min(max(w / h, 1 / aspect), aspect))
+        # Rounded first: the product of two roots lies a hair above the whole number it means.
+        width, height = (
+            max(1, math.ceil(round(length, 6))) for length in (side * stretch, side / stretch)
+        )
+        left, top = round(x + w / 2 - width / 2), round(y + h / 2 - height / 2)
+        return cls(left, top, width, height)
 
     def take(self, image: np.ndarray, size: int) -> np.ndarray:
         """
@@ -34,19 +45,21 @@ class Window:
         """
         height, width = image.shape[:2]
         left, top = max(0, -self.x), max(0, -self.y)
-        right = max(0, self.x + self.side - width)
-        bottom = max(0, self.y + self.side - height)
-        rows = slice(max(0, self.y), self.y + self.side)
-        columns = slice(max(0, self.x), self.x + self.side)
+        right = max(0, self.x + self.width - width)
+        bottom = max(0, self.y + self.height - height)
+        rows = slice(max(0, self.y), max(0, self.y + self.height))
+        columns = slice(max(0, self.x), max(0, self.x + self.width))
         inside = image[rows, columns]
         if left or top or right or bottom:
             if inside.size == 0:
                 return np.zeros((size, size, *image.shape[2:]), image.dtype)
             inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
-        how = cv2.INTER_AREA if self.side > size else cv2.INTER_LINEAR
+        shrinks = self.width * self.height > size * size
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(inside, (size, size), interpolation=how)
 
     def to_image(self, relative: np.ndarray) -> np.ndarray:
         """Give a box (4,) x, y, w, h in image pixels from cx, cy, w, h relative to the window."""
-        cx, cy, w, h = np.asarray(relative, dtype=np.float64) * self.side
+        sides = self.width, self.height, self.width, self.height
+        cx, cy, w, h = np.asarray(relative, dtype=np.float64) * sides
         return np.array([self.x + cx - w / 2, self.y + cy - h / 2, w, h])

@@ -1,5 +1,6 @@
 """Reading and writing weights as safetensors, with every mismatch named."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -8,9 +9,9 @@ from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, path: Path, *, part: Callable[[str], bool] = bool) -> None:
     """
-    Load a safetensors file into the model.
+    Load a safetensors file into the model; of part of it, only the keys that part accepts.
 
     Raises TpfError when the file is missing or broken, or when a key or shape does not fit.
     """
@@ -23,8 +24,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
             f'checkpoint {path} is not a readable safetensors file ({error}); convert published '
             '.pth files with: tpf import-weights FILE --model NAME --out FILE.safetensors'
         ) from None
-    check_keys(model.state_dict(), weights, source=str(path))
-    model.load_state_dict(weights)
+    weights = {key: value for key, value in weights.items() if part(key)}
+    wanted = {key: value for key, value in model.state_dict().items() if part(key)}
+    check_keys(wanted, weights, source=str(path))
+    model.load_state_dict(weights, strict=False)
 
 
 def save_weights(model: nn.Module, path: Path, *, metadata: dict[str, str]) -> None:

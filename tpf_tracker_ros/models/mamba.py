@@ -47,11 +47,21 @@ class MambaMixer(nn.Module):
 
     def mix(self, u: Tensor) -> Tensor:
         """Causal convolution and selective scan of (B, L, inner), before the gate."""
-        u = F.pad(u.mT, (self.conv.kernel_size[0] - 1, 0))  # (B, inner, L)
-        u = F.silu(self.conv(u)).mT
+        u = F.silu(self._convolve(u))
         dt, b, c = self.x_proj(u).split([self.rank, self.d_state, self.d_state], dim=-1)
         delta = F.softplus(self.dt_proj(dt))
         return selective_scan(u, delta, -torch.exp(self.a_log), b, c, self.d)
+
+    def _convolve(self, u: Tensor) -> Tensor:
+        """
+        Convolve each channel of (B, L, inner) with its past by shifted sums.
+
+        The same as self.conv, whose kernel for a few channels is slow and wants them first.
+        """
+        length, past = u.shape[1], self.conv.kernel_size[0] - 1
+        u = F.pad(u, (0, 0, past, 0))
+        taps = self.conv.weight[:, 0].unbind(1)
+        return self.conv.bias + sum(u[:, i : i + length] * tap for i, tap in enumerate(taps))
 
 
 class GridMamba(MambaMixer):

@@ -18,9 +18,10 @@ class PixelFusionAdapter(nn.Module):
     V, T (B, 3, H, W) to F (B, 3, H, W), all in the same normalised space.
 
     stride 1: F = (V + T) / 2 + delta, all at full resolution.
-    even stride s: the mixers run on an H/s x W/s grid and predict a weight and a delta for each
-    channel, which are upsampled: F = w V + (1 - w) T + delta. V and T stay at full resolution,
-    so F stays sharp. H and W need not be multiples of s.
+    even stride s: the mixers run on an H/s x W/s grid and predict two gains and a level, which
+    are upsampled: F = a V + b T + d. V and T stay at full resolution, so F stays sharp; what is
+    dull in both can be stretched, and no colour arises that V does not have. H and W need not be
+    multiples of s.
     Both start as plain averaging: the last convolution is zero.
     """
 
@@ -44,7 +45,7 @@ class PixelFusionAdapter(nn.Module):
         self.join = nn.Linear(2 * channels, channels)
         self.norm_mixer = nn.LayerNorm(channels)
         self.mixer = GridMamba(channels, directions=mixer_directions, **mamba)
-        self.out = nn.Conv2d(channels, 3 if stride == 1 else 6, 3, padding=1)
+        self.out = nn.Conv2d(channels, 3, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -59,6 +60,16 @@ class PixelFusionAdapter(nn.Module):
         )
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        out = self.predict(rgb, thermal)
+        if self.stride == 1:
+            return (rgb + thermal) / 2 + out
+        height, width = rgb.shape[-2:]
+        out = F.interpolate(out, scale_factor=self.stride, mode='bilinear', align_corners=False)
+        gain_rgb, gain_thermal, level = out[..., :height, :width].split(1, dim=1)
+        return gain_rgb * rgb + gain_thermal * thermal + level
+
+    def predict(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        """Return delta (B, 3, H, W) of stride 1, or a, b, d (B, 3, H/s, W/s) of the grid."""
         height, width = rgb.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         if any(pad):
@@ -73,7 +84,5 @@ class PixelFusionAdapter(nn.Module):
         joint = joint + self.mixer(self.norm_mixer(joint))
         out = self.out(joint.permute(0, 3, 1, 2))
         if self.stride == 1:
-            return (rgb + thermal) / 2 + out
-        out = F.interpolate(out, scale_factor=self.stride, mode='bilinear', align_corners=False)
-        weight, delta = out[..., :height, :width].split(3, dim=1)
-        return thermal + weight.sigmoid() * (rgb - thermal) + delta
+            return out
+        return torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1)

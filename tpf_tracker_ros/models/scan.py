@@ -92,6 +92,8 @@ class _ChunkedScan(torch.autograd.Function):
 
 def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Return outputs (B, L, D) and the states before each chunk (B, K, N, D); x = delta * u."""
+    if not x.is_cuda and x.numel() * b.shape[2] <= CPU_LANES:
+        return _scan_short(x, delta, a, b, c)
     length, steps = x.shape[1], _steps_per_chunk(x, b)
     a = a.mT.contiguous()  # (N, D): D is innermost everywhere, for long vectors
     x_, delta_, c_ = (_by_step(v, steps).unsqueeze(3).unbind(0) for v in (x, delta, c))
@@ -114,6 +116,30 @@ def _scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Te
             state.mul_(_exp(delta_[t], a, decay)).addcmul_(x_[t], b_[t])
             outputs.append(torch.matmul(c_[t], state))  # (B, K, 1, D)
     return _by_token(outputs, length), starts
+
+
+def _scan_short(
+    x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run _scan with all of L * N * D in the cache: few operations, each for all tokens."""
+    length, steps = x.shape[1], _steps_per_chunk(x, b)
+    x_, delta_, c_ = (_by_step(v, steps).unsqueeze(3) for v in (x, delta, c))
+    exponents = delta_ * a.mT  # (T, B, K, N, D)
+    decays = exponents.exp().unbind(0)
+    inputs = (x_ * _by_step(b, steps).unsqueeze(4)).unbind(0)
+
+    state = inputs[0]
+    for t in range(1, steps):
+        state = torch.addcmul(inputs[t], decays[t], state)
+    starts = F.pad(_carry(state, exponents.sum(0).exp())[:, :-1], (0, 0, 0, 0, 1, 0))
+
+    state, states = starts, []
+    for t in range(steps):
+        state = torch.addcmul(inputs[t], decays[t], state)
+        states.append(state)
+    with _full_precision(x):
+        outputs = torch.matmul(c_, torch.stack(states))[..., 0, :]  # (T, B, K, D)
+    return outputs.permute(1, 2, 0, 3).flatten(1, 2)[:, :length], starts
 
 
 def _scan_triton(*inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +204,8 @@ def _carry(ends: Tensor, fade: Tensor) -> Tensor:
     while shift < ends.shape[1]:
         reached = torch.addcmul(ends[:, shift:], fade[:, shift:], ends[:, :-shift])
         ends = torch.cat([ends[:, :shift], reached], 1)
-        fade = torch.cat([fade[:, :shift], fade[:, shift:] * fade[:, :-shift]], 1)
+        if 2 * shift < ends.shape[1]:
+            fade = torch.cat([fade[:, :shift], fade[:, shift:] * fade[:, :-shift]], 1)
         shift *= 2
     return ends
 

@@ -22,6 +22,7 @@ class TpfConfig:
 
     template_size: int = 128  # px, side of a template crop
     search_size: int = 256  # px, side of the search crop
+    crop_aspect: float = 1.0  # crops have the box's shape up to this ratio; 1: square
     stride: int = 16  # px of a crop for each token
     stem: str = 'patch'  # 'patch' (one strided convolution) or 'conv' (with correlation)
     dim: int = 768
@@ -117,6 +118,7 @@ def tpf_tiny() -> Tpf:
         TpfConfig(
             template_size=64,
             search_size=128,
+            crop_aspect=3.0,
             stride=8,
             stem='conv',
             dim=96,

@@ -16,7 +16,7 @@ class TrackerConfig:
     ndtu_interval: int = 15  # frames between template updates; 0 switches NDTU off
     ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
     size_smoothing: float = 0.7  # share of the old box size kept each frame; 0: none
-    blank_std: float = 2.0  # grey levels; a flatter image carries nothing and is left out
+    blank_std: float = 2.0  # grey levels of 8 px averages; a flatter image is left out
     thermal_low: float = 1.0  # percentile of raw thermal shown as black
     thermal_high: float = 99.0  # percentile shown as white
     thermal_smoothing: float = 0.9  # share of the old thermal range kept each frame

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import time
 
+import cv2
 import numpy as np
 from tpf_tracker_ros.core.boxes import check_box, clip_box
 from tpf_tracker_ros.core.crops import Window
@@ -55,9 +56,10 @@ class TpfTracker:
         self._range.reset()
         if pair.thermal is not None:
             self._range.update(pair.thermal)
-        crop, _ = self._crop(pair, Window.around(box, TEMPLATE_FACTOR), self._engine.template_size)
+        crop, self._modality = self._template_crop(pair)
         self._initial = self._engine.embed_template(*crop)
         self._templates = [self._initial, self._initial]
+        self._dynamic = {}
         self._memory.reset(box)
         self.state = TrackState.TRACKING
 
@@ -73,8 +75,10 @@ class TpfTracker:
         with _timed(stages, 'crop'):
             if pair.thermal is not None:
                 self._range.update(pair.thermal)
-            window = Window.around(self._box, SEARCH_FACTOR)
+            window = self._window(self._box, SEARCH_FACTOR)
             crop, modality = self._crop(pair, window, self._engine.search_size)
+            if modality != self._modality:
+                self._follow_modality(pair, modality)
         with _timed(stages, 'network'):
             relative, score = self._engine.locate(self._templates, *crop)
         with _timed(stages, 'template'):
@@ -96,6 +100,30 @@ class TpfTracker:
         """Drop the target."""
         self.state = TrackState.IDLE
 
+    def _window(self, box: np.ndarray, factor: float) -> Window:
+        return Window.around(box, factor, aspect=self._engine.crop_aspect)
+
+    def _template_crop(self, pair: FramePair) -> tuple[tuple, str]:
+        window = self._window(self._box, TEMPLATE_FACTOR)
+        return self._crop(pair, window, self._engine.template_size)
+
+    def _follow_modality(self, pair: FramePair, modality: str) -> None:
+        """
+        Take the dynamic template that suits the images now in use.
+
+        Not in the paper: when a camera fails or recovers, it is not the target that changed, so
+        what lies at its last place is the target as the new images show it. A template of the
+        last time with these images is kept and preferred.
+        """
+        if self.config.ndtu_interval == 0 or self.state is TrackState.LOST:
+            return
+        self._dynamic[self._modality] = self._templates[1]
+        if modality not in self._dynamic:
+            self._dynamic[modality] = self._engine.embed_template(*self._template_crop(pair)[0])
+        self._templates = [self._initial, self._dynamic[modality]]
+        self._modality = modality
+        self._memory.skip()
+
     def _crop(self, pair: FramePair, window: Window, size: int) -> tuple[tuple, str]:
         rgb = None if pair.rgb is None else window.take(pair.rgb, size)
         thermal = None if pair.thermal is None else window.take(pair.thermal, size)
@@ -112,8 +140,8 @@ class TpfTracker:
         """
         grey = None if thermal is None else np.repeat(thermal[..., None], 3, axis=-1)
         if rgb is not None and grey is not None:
-            flat_rgb = rgb.std() < self.config.blank_std
-            flat_grey = thermal.std() < self.config.blank_std
+            flat_rgb = contrast(rgb) < self.config.blank_std
+            flat_grey = contrast(thermal) < self.config.blank_std
             if flat_rgb and not flat_grey:
                 rgb = None
             elif flat_grey and not flat_rgb:
@@ -158,15 +186,19 @@ class TpfTracker:
         if self.state is not TrackState.TRACKING:
             self._memory.skip()
             return False
-        window = Window.around(self._box, TEMPLATE_FACTOR)
-        size = self._engine.template_size
         template = self._memory.offer(
-            score, self._box, self._size, lambda: self._crop(pair, window, size)[0]
+            score, self._box, self._size, lambda: self._template_crop(pair)[0]
         )
         if template is None:
             return False
         self._templates = [self._initial, self._engine.embed_template(*template)]
         return True
+
+
+def contrast(image: np.ndarray) -> float:
+    """Deviation in grey levels of an image (H, W[, C]) averaged over 8 x 8 px: noise is none."""
+    coarse = cv2.resize(image, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    return float(coarse.std((0, 1)).max())
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One experiment is one TOML file; unknown keys and wrong types are refused."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, MISSING
 from pathlib import Path
 import sys
 from typing import Any, get_args, get_origin, get_type_hints, TypeVar
@@ -41,6 +41,13 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
         wanted = types[key]
         if is_dataclass(wanted) and isinstance(value, dict):
             value = _build(value, wanted, f'{where} [{key}]')
+        elif _holds_tables(wanted) and isinstance(value, list):
+            value = [
+                _build(each, get_args(wanted)[0], f'{where} [[{key}]] {count}')
+                if isinstance(each, dict)
+                else each
+                for count, each in enumerate(value, 1)
+            ]
         elif wanted is float and type(value) is int:
             value = float(value)
         if not _fits(value, wanted):
@@ -49,7 +56,14 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
                 f'it must be a {_title(wanted)}'
             )
         values[key] = value
+    for field in fields(kind):
+        if field.name not in values and field.default is field.default_factory is MISSING:
+            raise TpfError(f'{where}: {field.name} is missing and has no default; set it')
     return kind(**values)
+
+
+def _holds_tables(kind: type) -> bool:
+    return get_origin(kind) is list and is_dataclass(get_args(kind)[0])
 
 
 def _fits(value: Any, kind: type) -> bool:
@@ -59,4 +73,6 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def _title(kind: type) -> str:
+    if _holds_tables(kind):
+        return 'list of tables, each under a heading in [[ ]]'
     return str(kind) if get_origin(kind) else kind.__name__

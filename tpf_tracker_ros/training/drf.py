@@ -41,6 +41,7 @@ class DrfTraining(SupervisedTraining):
 
     def build(self) -> nn.Module:
         """Return the network and its projections."""
+        super().build()
         dim = self.model.config.dim
         projections = {'relevant': Projection(dim), 'irrelevant': Projection(dim)}
         # Relevant starts as all there is, so that trained weights go on where they were.
@@ -69,7 +70,7 @@ class DrfTraining(SupervisedTraining):
         loss = terms['loss']
         for name, term in decoupling.items():
             loss = loss + getattr(config, f'{name}_weight') * term
-        return {**terms, **decoupling, 'loss': loss}
+        return self.with_fusion({**terms, **decoupling, 'loss': loss}, batch)
 
 
 class Projection(nn.Module):

@@ -6,7 +6,7 @@ Started by `torchrun --nproc-per-node N -m tpf_tracker_ros.cli train …`, N pro
 together on N GPUs, each on samples of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 import csv
 from dataclasses import asdict, dataclass, field
 import math
@@ -21,10 +21,13 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
 from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.training.disk import DataConfig, Mixture
 from tpf_tracker_ros.training.pictures import draw_samples
 from tpf_tracker_ros.training.ranks import Ranks
 from tpf_tracker_ros.training.world import Batch, World, WorldConfig
 from tqdm import tqdm
+
+FREE = 'steps', 'log_every', 'save_every', 'picture_every'  # may change when a run goes on
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class LoopConfig:
 
     model: str = 'tpf_tiny'
     init_weights: str = ''  # .safetensors to start from, such as the stage's before; '': fresh
+    init_adapter: str = ''  # .safetensors for the fusion adapter alone; 'fresh': plain averaging
     seed: int = 0
     steps: int = 5000
     batch: int = 32  # samples, of each process
@@ -48,6 +52,8 @@ class LoopConfig:
     save_every: int = 250  # steps between checkpoints that training can resume from
     picture_every: int = 0  # steps between pictures of samples; 0: none
     world: WorldConfig = field(default_factory=WorldConfig)
+    world_weight: float = 1.0  # share of the world's samples beside the weights in `data`
+    data: list[DataConfig] = field(default_factory=list)  # datasets on disk, none by default
 
 
 class Training:
@@ -66,9 +72,8 @@ class Training:
         self.device = self.ranks.device
         torch.manual_seed(config.seed)
         self.model: Tpf = create_model(config.model)
-        if config.init_weights:
-            load_weights(self.model, Path(config.init_weights))
-        self.network = self.build().to(self.device)
+        self._initialize()
+        self.network = self.build().to(self.device, memory_format=torch.channels_last)
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
@@ -79,7 +84,40 @@ class Training:
         seed = config.seed + 1000 * self.ranks.rank
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.world = World(config.world, self.generator)
+        self.mixture = self._open_data() if config.data else None
+        self._mixed: Iterator[Batch] | None = None
         self.step = 0
+
+    def _initialize(self) -> None:
+        config = self.config
+
+        def of_adapter(key: str) -> bool:
+            return key.startswith('pfa.')
+
+        def of_the_rest(key: str) -> bool:
+            return not (config.init_adapter and of_adapter(key))
+
+        if config.init_weights:
+            load_weights(self.model, Path(config.init_weights), part=of_the_rest)
+        if config.init_adapter not in ('', 'fresh'):
+            load_weights(self.model, Path(config.init_adapter), part=of_adapter)
+
+    def _open_data(self) -> Mixture:
+        config = self.config
+        return Mixture(
+            self.world, config.data, world_weight=config.world_weight, batch=config.batch,
+            views=self._views(), seed=(config.seed, self.ranks.rank),
+        )  # fmt: skip
+
+    def _views(self) -> dict[str, Any]:
+        """Sizes and shape of the views that the network takes, for World.sample."""
+        settings = self.model.config
+        return {
+            'template_size': settings.template_size,
+            'search_size': settings.search_size,
+            'grid_z': settings.template_size // settings.stride,
+            'crop_aspect': settings.crop_aspect,
+        }
 
     def build(self) -> nn.Module:
         """Make what is trained: self.model or a module around it. Freeze here what stays fixed."""
@@ -98,7 +136,8 @@ class Training:
         config = self.config
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        log = _Log(self.folder, ('step', *self.columns, 'pairs_per_s', 'data_share'), self.step)
+        columns = 'step', *self.columns, 'pairs_per_s', 'data_share'
+        log = _Log(self.folder, columns, self.step) if self.ranks.first else None
         progress = tqdm(
             total=config.steps, initial=self.step, unit='step', disable=not self.ranks.first
         )
@@ -106,7 +145,7 @@ class Training:
             row = self._train_chunk(min(config.log_every, config.steps - self.step))
             progress.update(self.step - progress.n)
             progress.set_postfix(dict(list(row.items())[1:]))
-            if self.ranks.first:
+            if log:
                 log.write(row)
             last = self.step == config.steps
             if last or self.step % config.save_every < config.log_every:
@@ -136,6 +175,7 @@ class Training:
                 scale = group.get('scale', 1.0) * self._rate(self.step)
                 group['lr'] = config.learning_rate * scale
             self.optimizer.step()
+            self.ranks.share_buffers(self.network)
             self.average.update_parameters(self.network)
             self.step += 1
             if config.picture_every and self.step % config.picture_every == 0:
@@ -151,13 +191,11 @@ class Training:
         }
 
     def _sample(self) -> Batch:
-        settings = self.model.config
-        return self.world.sample(
-            self.config.batch,
-            template_size=settings.template_size,
-            search_size=settings.search_size,
-            grid_z=settings.template_size // settings.stride,
-        )
+        if self.mixture is None:
+            return self.world.sample(self.config.batch, **self._views())
+        if self._mixed is None:
+            self._mixed = self.mixture.batches(self.step * self.config.accumulate)
+        return next(self._mixed)
 
     def _rate(self, step: int) -> float:
         """Share of the learning rate at a step: linear warm-up, then cosine decay to 1 %."""
@@ -187,6 +225,7 @@ class Training:
             return
         state = {
             'step': self.step,
+            'config': self._plain_config(),
             'model': self.network.state_dict(),
             'average': self.average.state_dict(),
             'optimizer': self.optimizer.state_dict(),
@@ -212,6 +251,14 @@ class Training:
                 f'{path} is of {len(generators)} processes but {self.ranks.count} are running; '
                 f'start it with torchrun --nproc-per-node {len(generators)}'
             )
+        # States of before the configuration was kept have none.
+        changed = first_difference(state.get('config', {}), self._plain_config())
+        if changed:
+            key, before, now = changed
+            raise TpfError(
+                f'{path} is of a run with {key} = {before!r}, but now {key} = {now!r}; '
+                'restore it or give another folder'
+            )
         try:
             self.network.load_state_dict(state['model'])
             self.average.load_state_dict(state['average'])
@@ -221,8 +268,29 @@ class Training:
             raise TpfError(
                 f'{path} is of another network or stage ({reason}); give another folder'
             ) from None
-        self.generator.set_state(generators[self.ranks.rank])
+        # A copy: set_state crashes on a tensor that starts within a larger one.
+        self.generator.set_state(generators[self.ranks.rank].clone())
         self.step = state['step']
+
+    def _plain_config(self) -> dict[str, Any]:
+        """Return what must stay the same for a run to go on, as plain values."""
+        values = {'stage': type(self).__name__, **asdict(self.config)}
+        return {key: value for key, value in values.items() if key not in FREE}
+
+
+def first_difference(before: Any, now: Any, key: str = '') -> tuple[str, Any, Any] | None:
+    """
+    Return key, value and value of where two configurations of plain values first differ.
+
+    Keys that one of them lacks came or went with a version of this package; they do not count.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        items = [(f'{key}.{k}' if key else k, before[k], now[k]) for k in now if k in before]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        items = [(f'{key}[{i}]', *pair) for i, pair in enumerate(zip(before, now))]
+    else:
+        return None if before == now else (key, before, now)
+    return next(filter(None, (first_difference(a, b, k) for k, a, b in items)), None)
 
 
 class _Log:

@@ -26,20 +26,26 @@ WEIGHTINGS = ('uniform', 'quality', 'gate', 'tracker')
 
 
 @dataclass(frozen=True)
-class MadConfig(LoopConfig):
+class DistillConfig:
+    """Who teaches, and what is compared."""
+
+    experts: list[str] = field(default_factory=lambda: ['laplacian', 'guided', 'saliency'])
+    temperature: float = 1.0  # of the softmax that makes weights of scores
+    ssim_weight: float = 1.0
+    gradient_weight: float = 2.0
+    colour_weight: float = 0.5  # ours: without it the adapter is free to paint false colours
+
+
+@dataclass(frozen=True)
+class MadConfig(DistillConfig, LoopConfig):
     """Every number of one experiment."""
 
     steps: int = 1500
     warmup: int = 100
     ema: float = 0.99
-    experts: list[str] = field(default_factory=lambda: ['laplacian', 'guided', 'saliency'])
     weighting: str = 'quality'  # uniform, quality, gate (learned) or tracker
-    temperature: float = 1.0  # of the softmax that makes weights of scores
     gate_entropy: float = 0.1  # ours: keeps a learned gate from turning to the easiest expert
     tracker_weights: str = ''  # of the frozen tracker of weighting 'tracker'; '': the packaged
-    ssim_weight: float = 1.0
-    gradient_weight: float = 2.0
-    colour_weight: float = 0.5  # ours: without it the adapter is free to paint false colours
 
 
 class MadTraining(Training):
@@ -71,18 +77,10 @@ class MadTraining(Training):
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         """Distances to the experts on the search view, weighted for each image."""
         config = self.config
-        rgb, thermal = batch.rgb[SEARCH], batch.thermal[SEARCH]
-        taught = torch.stack([expert(rgb, thermal) for expert in self.experts], 1)  # (B, K, 3, …)
+        taught = teach(self.experts, batch.rgb[SEARCH], batch.thermal[SEARCH])
         fused = denormalized(fuse_view(self.model, batch, SEARCH).float())
         weights = self.weigh(batch, taught)
-        terms = distances(fused[:, None].expand_as(taught).flatten(0, 1), taught.flatten(0, 1))
-        terms = {name: term.view_as(weights) for name, term in terms.items()}
-        cost = (
-            terms['pixel']
-            + config.ssim_weight * terms['ssim']
-            + config.gradient_weight * terms['gradient']
-            + config.colour_weight * terms['colour']
-        )
+        cost, terms = distill(fused, taught, config)
         mean = {name: (weights * term).sum(1).mean() for name, term in terms.items()}
         shares = dict(zip(self.columns[5:], weights.mean(0)))
         loss = (weights * cost).sum(1).mean()
@@ -96,7 +94,7 @@ class MadTraining(Training):
         if rule == 'gate':
             scores = self.network['gate'](batch.rgb[SEARCH], batch.thermal[SEARCH])
         elif rule == 'quality':
-            scores = torch.stack([quality(images) for images in taught.unbind(1)], 1)
+            return quality_weights(taught, self.config)
         elif rule == 'tracker':
             scores = -torch.stack(
                 [self._tracking_cost(batch, expert) for expert in self.experts], 1
@@ -142,6 +140,32 @@ class Gate(nn.Module):
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Scores, the higher the more trusted."""
         return self.layers(torch.cat([rgb, thermal], 1))
+
+
+def teach(experts: list[Fuse], rgb: Tensor, thermal: Tensor) -> Tensor:
+    """Return what K experts make of images (B, 3, H, W) in 0..1: (B, K, 3, H, W)."""
+    return torch.stack([expert(rgb, thermal) for expert in experts], 1)
+
+
+def distill(
+    fused: Tensor, taught: Tensor, config: DistillConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cost (B, K) of images (B, 3, H, W) against each expert's (B, K, 3, H, W), and terms."""
+    each = distances(fused[:, None].expand_as(taught).flatten(0, 1), taught.flatten(0, 1))
+    terms = {name: term.view(taught.shape[:2]) for name, term in each.items()}
+    cost = (
+        terms['pixel']
+        + config.ssim_weight * terms['ssim']
+        + config.gradient_weight * terms['gradient']
+        + config.colour_weight * terms['colour']
+    )
+    return cost, terms
+
+
+def quality_weights(taught: Tensor, config: DistillConfig) -> Tensor:
+    """Weights (B, K) of the experts for each image by the quality of what they make."""
+    scores = torch.stack([quality(images) for images in taught.unbind(1)], 1)
+    return torch.softmax(scores / config.temperature, 1)
 
 
 def distances(fused: Tensor, taught: Tensor) -> dict[str, Tensor]:

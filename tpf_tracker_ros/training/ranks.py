@@ -41,6 +41,20 @@ class Ranks:
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients])):
             gradient.copy_(mean.view_as(gradient))
 
+    def share_buffers(self, network: nn.Module) -> None:
+        """
+        Give every process the first one's running statistics, as DistributedDataParallel does.
+
+        Only the first one's are saved, and what reads them must go on alike after a resume.
+        """
+        buffers = [b for b in network.buffers() if b.is_floating_point()]
+        if self.count == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.broadcast(flat, 0)
+        for buffer, first in zip(buffers, flat.split([b.numel() for b in buffers])):
+            buffer.copy_(first.view_as(buffer))
+
     def gather(self, state: Tensor) -> list[Tensor]:
         """Return a small CPU tensor of every process, in the order of ranks."""
         if self.count == 1:

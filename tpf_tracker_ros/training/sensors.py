@@ -15,9 +15,11 @@ class SensorConfig:
     coarse_share: float = 0.5  # batches seen at a lower sensor resolution
     dark_share: float = 0.15  # RGB at 2 to 30 % of its light
     glare_share: float = 0.08  # a bright spot over a part of RGB
+    overexposed_share: float = 0.04  # RGB at 2 to 5 times its light
     crossover_share: float = 0.1  # thermal contrast sinks to 2 to 30 %
-    rgb_absent_share: float = 0.1  # the thermal image stands in for RGB, as in the tracker
-    thermal_absent_share: float = 0.1
+    frozen_share: float = 0.04  # a thermal image of another scene, as of a camera that hangs
+    rgb_absent_share: float = 0.15  # the thermal image stands in for RGB, as in the tracker
+    thermal_absent_share: float = 0.15
     blur_share: float = 0.3
     noise: float = 0.03  # largest typical deviation of sensor noise
     border_share: float = 0.1  # views that reach beyond the image, where all reads zero
@@ -27,21 +29,60 @@ def degrade(
     clean: Tensor, size: int, config: SensorConfig, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """RGB and thermal (B, 3, size, size) in 0..1 from a clean view (B, 4, s, s), s <= size."""
-    batch = len(clean)
-
-    def chance(share: float) -> Tensor:
-        return uniform(0, 1, batch, 1, 1, 1, generator=generator) < share
-
-    def between(low: float, high: float, channels: int = 1) -> Tensor:
-        return uniform(low, high, batch, channels, 1, 1, generator=generator)
-
+    draw = _Draw(len(clean), generator)
     rgb, thermal = clean[:, :3], clean[:, 3:]
 
     blurred = F.avg_pool2d(F.pad(clean, (1, 1, 1, 1), mode='replicate'), 3, 1)
-    rgb = torch.where(chance(config.blur_share), blurred[:, :3], rgb)
-    thermal = torch.where(chance(0.5), blurred[:, 3:], thermal)  # thermal optics are softer
+    rgb = torch.where(draw.chance(config.blur_share), blurred[:, :3], rgb)
+    thermal = torch.where(draw.chance(0.5), blurred[:, 3:], thermal)  # thermal optics are softer
 
+    rgb, thermal = _expose(rgb, thermal, config, draw)
+    for image in (rgb, thermal):
+        deviation = draw.between(0, 1) ** 2 * 2 * config.noise
+        image += torch.randn(image.shape, generator=generator, device=image.device) * deviation
+
+    rgb, thermal = _leave_out(rgb, thermal, config, draw)
+    if rgb.shape[-1] != size:
+        rgb, thermal = (
+            F.interpolate(x, size=(size, size), mode='bilinear', align_corners=False)
+            for x in (rgb, thermal)
+        )
+    inside = _image_area(size, config.border_share, generator, len(clean))
+    return rgb * inside, thermal * inside
+
+
+def degrade_real(
+    rgb: Tensor, thermal: Tensor, config: SensorConfig, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """
+    RGB and thermal (B, 3, S, S) from real ones (B, 3, S, S) and (B, 1, S, S), all in 0..1.
+
+    Light, contrast and cameras that fail, as in the world; blur and noise they bring themselves.
+    """
+    draw = _Draw(len(rgb), generator)
+    return _leave_out(*_expose(rgb, thermal, config, draw), config, draw)
+
+
+class _Draw:
+    """One number for each sample of a batch."""
+
+    def __init__(self, batch: int, generator: Generator) -> None:
+        self._batch, self._generator = batch, generator
+
+    def between(self, low: float, high: float, channels: int = 1) -> Tensor:
+        return uniform(low, high, self._batch, channels, 1, 1, generator=self._generator)
+
+    def chance(self, share: float) -> Tensor:
+        return self.between(0, 1) < share
+
+
+def _expose(
+    rgb: Tensor, thermal: Tensor, config: SensorConfig, draw: _Draw
+) -> tuple[Tensor, Tensor]:
+    """Light and glare on RGB; contrast, level and a hanging camera on thermal."""
+    chance, between = draw.chance, draw.between
     light = torch.where(chance(config.dark_share), between(0.02, 0.3), between(0.6, 1.3))
+    light = torch.where(chance(config.overexposed_share), between(2, 5), light)
     rgb = rgb * light * between(0.9, 1.1, 3)
     spot = pixel_grid(rgb.shape[-1], rgb.device)[None] - between(-1, 1, 2).permute(0, 2, 3, 1)
     glow = torch.exp(-(spot**2).sum(-1, keepdim=True).permute(0, 3, 1, 2) / between(0.05, 0.6))
@@ -50,25 +91,20 @@ def degrade(
     # Automatic gain: each view has its own contrast and level; at crossover little is left.
     gain = torch.where(chance(config.crossover_share), between(0.02, 0.3), between(0.7, 1.4))
     thermal = 0.5 + (thermal - 0.5) * gain + between(-0.15, 0.15)
+    return rgb, torch.where(chance(config.frozen_share), thermal.roll(1, 0), thermal)
 
-    for image in (rgb, thermal):
-        deviation = between(0, 1) ** 2 * 2 * config.noise
-        image += torch.randn(image.shape, generator=generator, device=image.device) * deviation
 
+def _leave_out(
+    rgb: Tensor, thermal: Tensor, config: SensorConfig, draw: _Draw
+) -> tuple[Tensor, Tensor]:
+    """Three channels of both; one stands in for the other in a share of the samples."""
     thermal = thermal.expand(-1, 3, -1, -1)
-    no_rgb = chance(config.rgb_absent_share)
-    no_thermal = chance(config.thermal_absent_share) & ~no_rgb
-    rgb, thermal = (
+    no_rgb = draw.chance(config.rgb_absent_share)
+    no_thermal = draw.chance(config.thermal_absent_share) & ~no_rgb
+    return (
         torch.where(no_rgb, thermal, rgb).clamp(0, 1),
         torch.where(no_thermal, rgb, thermal).clamp(0, 1),
     )
-    if rgb.shape[-1] != size:
-        rgb, thermal = (
-            F.interpolate(x, size=(size, size), mode='bilinear', align_corners=False)
-            for x in (rgb, thermal)
-        )
-    inside = _image_area(size, config.border_share, generator, batch)
-    return rgb * inside, thermal * inside
 
 
 def _image_area(size: int, share: float, generator: Generator, batch: int) -> Tensor:

@@ -5,13 +5,20 @@ Box losses as in the OSTrack family, and a matching loss: every template token t
 visible must find its place in the search image by the correlation of the stem's features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import nn, Tensor
+from tpf_tracker_ros.training.experts import load_expert
 from tpf_tracker_ros.training.loop import LoopConfig, Training
-from tpf_tracker_ros.training.tracking_loss import compute_losses, Losses
-from tpf_tracker_ros.training.world import Batch
+from tpf_tracker_ros.training.mad import distill, DistillConfig, quality_weights, teach
+from tpf_tracker_ros.training.tracking_loss import (
+    compute_losses,
+    denormalized,
+    Losses,
+    normalized,
+)
+from tpf_tracker_ros.training.world import Batch, SEARCH
 
 
 @dataclass(frozen=True)
@@ -22,18 +29,46 @@ class SupervisedConfig(LoopConfig):
     l1_weight: float = 5.0
     score_weight: float = 1.0
     matching_weight: float = 0.5
+    fusion_weight: float = 0.0  # of stage 1's loss, which keeps the fused image worth seeing
+    fusion_share: float = 0.125  # of the batch that it is computed on
+    train_adapter: bool = True  # false: the fusion adapter stays as it starts
     dynamic_share: float = 0.6  # batches with a dynamic template beside the initial one
+    fusion: DistillConfig = field(default_factory=DistillConfig)
 
 
 class SupervisedTraining(Training):
     """All parts of the network at once."""
 
-    columns = ('loss', 'giou', 'l1', 'score', 'matching', 'iou')
+    columns = ('loss', 'giou', 'l1', 'score', 'matching', 'iou', 'fusion')
     config: SupervisedConfig
+
+    def build(self) -> nn.Module:
+        """Return the network; the experts of stage 1 go on teaching beside the tracking."""
+        self.experts = [load_expert(name) for name in self.config.fusion.experts]
+        self.model.pfa.requires_grad_(self.config.train_adapter)
+        return self.model
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted sum and its terms."""
-        return self.weigh(compute_losses(self.model, batch, dynamic=self.draw_dynamic()))
+        terms = self.weigh(compute_losses(self.model, batch, dynamic=self.draw_dynamic()))
+        return self.with_fusion(terms, batch)
+
+    def with_fusion(self, terms: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """
+        Add the loss of stage 1 on a part of the search views.
+
+        Ours: nothing in the tracking losses keeps an image that a person likes to look at.
+        """
+        config = self.config
+        if config.fusion_weight == 0:
+            return {**terms, 'fusion': terms['loss'].new_zeros(())}
+        count = max(1, round(config.fusion_share * len(batch.box)))
+        rgb, thermal = batch.rgb[SEARCH][:count], batch.thermal[SEARCH][:count]
+        taught = teach(self.experts, rgb, thermal)
+        fused = denormalized(self.model.fuse(normalized(rgb), normalized(thermal)).float())
+        cost, _ = distill(fused, taught, config.fusion)
+        fusion = (quality_weights(taught, config.fusion) * cost).sum(1).mean()
+        return {**terms, 'fusion': fusion, 'loss': terms['loss'] + config.fusion_weight * fusion}
 
     def draw_dynamic(self) -> bool:
         """Whether the next batch has a dynamic template."""

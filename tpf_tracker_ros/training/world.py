@@ -9,6 +9,7 @@ Units: the target's sqrt(w h) is 1 in the initial template's view.
 """
 
 from dataclasses import dataclass, field
+import math
 
 import torch
 from torch import Generator, Tensor
@@ -47,7 +48,9 @@ class WorldConfig:
     search_shift: float = 1.3  # largest offset of the search view, in target sizes
     search_scale: float = 0.2  # deviation of the log side of the search view
     absent_share: float = 0.05  # search views that look far away from the target
-    dynamic_jitter: float = 0.06  # deviation of the dynamic template's centre and log side
+    dynamic_jitter: float = 0.1  # deviation of the dynamic template's centre and log side
+    search_aspect: float = 0.2  # deviation of the log aspect ratio of the search view
+    faint_share: float = 0.12  # views in which the object shows in one modality only
     sensors: SensorConfig = field(default_factory=SensorConfig)
 
 
@@ -82,9 +85,17 @@ class World:
         self._support = support(self._sprites[:, CHANNELS])
         self._detail = _detail(self._backgrounds)
 
-    def sample(self, batch: int, *, template_size: int, search_size: int, grid_z: int) -> Batch:
+    def sample(
+        self,
+        batch: int,
+        *,
+        template_size: int,
+        search_size: int,
+        grid_z: int,
+        crop_aspect: float = 1.0,
+    ) -> Batch:
         """Draw a batch of views of these sizes (px), with matches for grid_z² tokens each."""
-        scene = self._scene(batch)
+        scene = self._scene(batch, crop_aspect)
         maps = torch.linalg.inv(scene.layers) @ scene.views[:, :, None]  # view -> layer
         # One sensor resolution for the whole batch: small targets come as upsampled crops.
         coarse = float(uniform(0, 1, generator=self.generator)) < self.config.sensors.coarse_share
@@ -92,7 +103,7 @@ class World:
         rgb, thermal = [], []
         for view in range(3):
             size = search_size if view == SEARCH else template_size
-            clean = self._render(scene, maps[:, view], max(8, round(size * scale)))
+            clean = self._render(scene, maps, view, max(8, round(size * scale)))
             a, b = degrade(clean, size, self.config.sensors, self.generator)
             rgb.append(a)
             thermal.append(b)
@@ -105,17 +116,17 @@ class World:
     def _chance(self, share: float, *shape: int) -> Tensor:
         return uniform(0, 1, *shape, generator=self.generator) < share
 
-    def _scene(self, batch: int) -> '_Scene':
+    def _scene(self, batch: int, crop_aspect: float) -> '_Scene':
         """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
         near = self._nearness(batch)
         patch = self._chance(self.config.patch_share, batch)
         layers, background = self._paths(near, patch)
-        sprite, tint, hidden = self._dresses(batch, patch)
+        sprite, tint, shown = self._dresses(batch, patch)
         reach = torch.where(
             patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
         )
-        views, box = self._views(_bounds(layers[:, :, TARGET], reach))
-        return _Scene(layers, views, box, background, sprite, tint, hidden)
+        views, box = self._views(_bounds(layers[:, :, TARGET], reach), crop_aspect)
+        return _Scene(layers, views, box, background, sprite, tint, shown)
 
     def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -180,40 +191,53 @@ class World:
         return fixed + loose * self._normal(batch, 1, 1)
 
     def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sprites (B, objects), their tints (B, objects, 4), what shows (B, objects, 2)."""
-        count, draw = self.config.objects, {'generator': self.generator}
+        """Sprites (B, objects), tints (B, objects, 4), how much shows (B, V, objects, 2)."""
+        config, count, draw = self.config, self.config.objects, {'generator': self.generator}
         sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
-        twin = self._chance(self.config.twin_share, batch, count)
+        twin = self._chance(config.twin_share, batch, count)
         sprite = torch.where(twin, sprite[:, :1], sprite)
         tint = uniform(-0.35, 0.35, batch, count, CHANNELS, **draw)
         tint[:, 0] = 0
-        shows = uniform(0, 1, batch, count, 2, **draw)
-        hidden = torch.where(shows < 0.12, shows * 3, torch.ones_like(shows))
-        hidden[..., 1] = torch.where(hidden[..., 0] < 1, 1.0, hidden[..., 1])
-        hidden[:, 0] *= (~patch[:, None]).float()  # a patch is drawn with the background
-        return sprite, tint, hidden
+        faint = uniform(0, 0.3, batch, 3, count, **draw)  # each view: now it shows, now not
+        in_thermal = self._chance(0.5, batch, 3, count)
+        pale = self._chance(config.faint_share, batch, 3, count)
+        shown = torch.stack(
+            [
+                torch.where(pale & in_thermal, faint, torch.ones_like(faint)),
+                torch.where(pale & ~in_thermal, faint, torch.ones_like(faint)),
+            ],
+            -1,
+        )
+        shown[:, :, 0] *= (~patch[:, None, None]).float()  # a patch is drawn with the background
+        return sprite, tint, shown
 
-    def _views(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def _views(self, boxes: Tensor, crop_aspect: float) -> tuple[Tensor, Tensor]:
         """Draw views (B, V, 3, 3) of a target, boxes (B, V, 4), and its box in the search view."""
         config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
         length = side * config.template_factor
         jitter = config.dynamic_jitter
-        look[:, DYNAMIC] += side[:, DYNAMIC, None] * self._normal(batch, 2) * jitter
+        look[:, DYNAMIC] += boxes[:, DYNAMIC, 2:] * self._normal(batch, 2) * jitter
         length[:, DYNAMIC] = length[:, DYNAMIC] * torch.exp(self._normal(batch) * jitter)
         length[:, SEARCH] = (
             side[:, SEARCH]
             * config.search_factor
             * torch.exp((self._normal(batch) * config.search_scale).clamp(-0.5, 0.5))
         )
+        # What is cropped follows the box that the tracker has, whose shape is not quite right.
+        aspect = (boxes[..., 2] / boxes[..., 3]).log()
+        aspect[:, DYNAMIC] += self._normal(batch) * jitter
+        aspect[:, SEARCH] += self._normal(batch) * config.search_aspect
+        limit = math.log(crop_aspect)
+        sides = length[..., None] * _sides(torch.zeros_like(aspect), aspect.clamp(-limit, limit))
         shift = uniform(-1, 1, batch, 2, generator=self.generator) * config.search_shift
         away = self._chance(config.absent_share, batch)[:, None]
         shift = torch.where(away, shift.sign() * (config.search_factor + shift.abs()), shift)
-        look[:, SEARCH] += shift * side[:, SEARCH, None]
-        views = _similarity(look, length[..., None].expand(-1, -1, 2) / 2, length * 0)
-        box = boxes[:, SEARCH] / length[:, SEARCH, None]
-        box[:, :2] = (boxes[:, SEARCH, :2] - look[:, SEARCH]) / length[:, SEARCH, None] + 0.5
+        look[:, SEARCH] += shift * sides[:, SEARCH] / config.search_factor
+        views = _similarity(look, sides / 2, length * 0)
+        box = boxes[:, SEARCH] / sides[:, SEARCH].repeat(1, 2)
+        box[:, :2] = (boxes[:, SEARCH, :2] - look[:, SEARCH]) / sides[:, SEARCH] + 0.5
         return views, box
 
     def _detailed_spot(self, background: Tensor, tries: int = 4) -> Tensor:
@@ -223,9 +247,9 @@ class World:
         best = detail.argmax(1)[:, None, None].expand(-1, 1, 2)
         return spots[:, 0].gather(1, best)[:, 0]
 
-    def _render(self, scene: '_Scene', maps: Tensor, size: int) -> Tensor:
+    def _render(self, scene: '_Scene', maps: Tensor, view: int, size: int) -> Tensor:
         """One view (B, 4, size, size): the background, then the objects over it."""
-        batch = len(scene.background)
+        batch, maps = len(scene.background), maps[:, view]
         shape = (batch, CHANNELS, size, size)
 
         def look_up(texture: Tensor, layer: int, padding: str) -> Tensor:
@@ -237,7 +261,7 @@ class World:
             painted = look_up(self._sprites[scene.sprite[:, index]], index + 1, 'zeros')
             colour = painted[:, :CHANNELS] + scene.tint[:, index, :, None, None]
             alpha = painted[:, CHANNELS:]
-            shown = scene.hidden[:, index, :, None, None]
+            shown = scene.shown[:, view, index, :, None, None]
             alpha = torch.cat(
                 [(alpha * shown[:, :1]).expand(-1, 3, -1, -1), alpha * shown[:, 1:]], 1
             )
@@ -257,26 +281,27 @@ class World:
         into_search = torch.linalg.inv(maps[:, SEARCH])  # layer -> search view
         spots, visible = [], []
         for view in (INITIAL, DYNAMIC):
-            top = self._top_layer(scene, maps[:, view], tokens.expand(batch, -1, -1, -1))
+            top = self._top_layer(scene, maps, view, tokens.expand(batch, -1, -1, -1))
             route = into_search @ maps[:, view]  # (B, L, 3, 3)
             chosen = route.gather(1, top[:, :, None, None].expand(-1, -1, 3, 3))
             ones = torch.ones_like(tokens[0, ..., :1]).expand(batch, -1, -1)
             points = torch.cat([tokens[0].expand(batch, -1, -1), ones], -1)
             spot = (chosen @ points[..., None])[..., :2, 0]  # (B, N, 2) in -1..1
-            same = self._top_layer(scene, maps[:, SEARCH], spot[:, None]) == top
+            same = self._top_layer(scene, maps, SEARCH, spot[:, None]) == top
             visible.append(same & (spot.abs().amax(-1) < 1))
             spots.append(spot / 2 + 0.5)
         return torch.stack(spots, 1), torch.stack(visible, 1)
 
-    def _top_layer(self, scene: '_Scene', maps: Tensor, points: Tensor) -> Tensor:
+    def _top_layer(self, scene: '_Scene', maps: Tensor, view: int, points: Tensor) -> Tensor:
         """Index (B, N) of the layer that lies on top at points (B, 1, N, 2) of a view."""
+        maps = maps[:, view]
         top = torch.zeros(points.shape[0], points.shape[2], dtype=torch.long, device=self.device)
         for index in self._order():
             inside = points @ maps[:, None, index + 1, :2, :2].transpose(-1, -2)
             inside = inside + maps[:, None, None, index + 1, :2, 2]
             mask = self._sprites[scene.sprite[:, index], CHANNELS:]
             alpha = F.grid_sample(mask, inside, align_corners=False)[:, 0, 0]
-            solid = (alpha > 0.5) & (scene.hidden[:, index].amax(-1) > 0)[:, None]
+            solid = (alpha > 0.5) & (scene.shown[:, view, index].amax(-1) > 0)[:, None]
             top = torch.where(solid, index + 1, top)
         return top
 
@@ -289,7 +314,7 @@ class _Scene:
     background: Tensor  # (B,) texture indices
     sprite: Tensor  # (B, objects)
     tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
-    hidden: Tensor  # (B, objects, 2) how much shows in rgb and in thermal
+    shown: Tensor  # (B, V, objects, 2) how much shows in rgb and in thermal
 
 
 def _in_chunks(paint, count: int, size: int, generator: Generator) -> Tensor:
