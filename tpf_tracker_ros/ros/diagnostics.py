@@ -10,6 +10,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 from tpf_tracker_ros.core.pairing import FramePairer
+from tpf_tracker_ros.core.process import resident_mb
 from tpf_tracker_ros.ros.dds import config_file, PROFILE_VARIABLE, shared_memory_segment
 from tpf_tracker_ros.tracking.tracker import TrackState
 
@@ -109,6 +110,7 @@ class Health:
             'single': pairer.single,
             'time_jumps': pairer.epoch,
             'problems': self._problems,
+            'resident_mb': round(resident_mb()),
         }
         if pairer.skews:
             values['skew_ms'] = percentiles(pairer.skews, 1e-6)

@@ -241,7 +241,10 @@ class Worker:
                 self.latencies.add(stage, milliseconds / 1e3)
         with self.latencies.timed('publish'):
             self._publish(step)
-        self.latencies.add('total', time.perf_counter() - _arrival(step.paired))
+        total = time.perf_counter() - _arrival(step.paired)
+        self.latencies.add('total', total)
+        if step.result:  # what the node takes beside the tracker
+            self.latencies.add('overhead', total - sum(step.result.stages.values()) / 1e3)
         start = time.perf_counter()
         if start + self._render_took < self._due or start >= self._rest_until:
             self._render(step)

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import torch
+from tpf_tracker_ros.core.process import resident_mb
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.macs import count_macs
@@ -150,12 +151,6 @@ def step_macs(name: str) -> dict[str, int]:
     counts = count_macs(lambda: model(templates, model.embed(model.fuse(image, image))))
     pfa = count_macs(lambda: model.fuse(image, image))
     return {**counts, 'pfa': pfa['convolution'] + pfa['linear']}
-
-
-def resident_mb() -> float:
-    """Memory that this process holds now, MB."""
-    with open('/proc/self/statm') as file:
-        return int(file.read().split()[1]) * 4096 / 1e6
 
 
 def table(results: Iterable[dict]) -> str:
