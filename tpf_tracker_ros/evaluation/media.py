@@ -1,6 +1,6 @@
 """Folders of images and videos as sequences of frame pairs, decoded one at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import logging
 from pathlib import Path
 import re
@@ -85,11 +85,18 @@ class MediaSequence:
 
     def __iter__(self) -> Iterator[FramePair]:
         for index, images in enumerate(zip(*self._cameras.values())):
-            pair = dict(zip(self._cameras, images))
-            rgb, thermal = pair.get('rgb'), pair.get('thermal')
-            if self._register and rgb is not None and thermal is not None:
-                thermal = self._register(thermal, rgb.shape[1::-1])
-            yield FramePair(rgb, thermal, stamp=round(index * 1e9 / self.fps))
+            yield self._pair(images, index)
+
+    def __getitem__(self, index: int) -> FramePair:
+        """Return one pair; of image folders only, as videos are read from start to end."""
+        return self._pair((frames[index] for frames in self._cameras.values()), index)
+
+    def _pair(self, images: Iterable[np.ndarray], index: int) -> FramePair:
+        pair = dict(zip(self._cameras, images))
+        rgb, thermal = pair.get('rgb'), pair.get('thermal')
+        if self._register and rgb is not None and thermal is not None:
+            thermal = self._register(thermal, rgb.shape[1::-1])
+        return FramePair(rgb, thermal, stamp=round(index * 1e9 / self.fps))
 
 
 class ImageFolder:
@@ -107,12 +114,15 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files)
 
+    def __getitem__(self, index: int) -> np.ndarray:
+        file = self.files[index]
+        try:
+            return self._decode(SimpleNamespace(format=file.suffix, data=file.read_bytes()))
+        except TpfError as error:
+            raise TpfError(f'{file}: {error}') from error
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        for file in self.files:
-            try:
-                yield self._decode(SimpleNamespace(format=file.suffix, data=file.read_bytes()))
-            except TpfError as error:
-                raise TpfError(f'{file}: {error}') from error
+        return map(self.__getitem__, range(len(self)))
 
 
 class Video:
