@@ -105,7 +105,7 @@ def test_the_saved_weights_are_those_of_the_plain_network(tmp_path):
         found = plain.eval()(templates, search).score
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     head = (tmp_path / 'log.csv').read_text().splitlines()[0]
-    assert 'iou,orthogonality,reconstruction,uninformative' in head
+    assert 'fusion,orthogonality,reconstruction,uninformative' in head
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):

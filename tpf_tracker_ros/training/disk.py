@@ -30,7 +30,7 @@ from tpf_tracker_ros.evaluation.datasets import (
 )
 from tpf_tracker_ros.evaluation.media import MediaSequence
 from tpf_tracker_ros.evaluation.metrics import present
-from tpf_tracker_ros.training.sensors import degrade_real
+from tpf_tracker_ros.training.sensors import degrade_real, draw_failing
 from tpf_tracker_ros.training.world import Batch, DYNAMIC, INITIAL, SEARCH, World, WorldConfig
 
 AHEAD = 3  # batches that are read while one is trained on
@@ -248,12 +248,17 @@ class Mixture:
     def _to_batch(self, samples: list[Sample], views: list[list[np.ndarray]]) -> Batch:
         """Batch of real views, with cameras that fail as often as in the world."""
         device, world = self._world.device, self._world
+        failing = draw_failing(len(samples), world.config.sensors, world.generator)
         rgb, thermal = [], []
         for view in zip(*views):
             image = torch.from_numpy(np.stack(view)).to(device).permute(0, 3, 1, 2) / 255
             inside = image[:, 4:]
             seen_by = degrade_real(
-                image[:, :3], image[:, 3:4], world.config.sensors, world.generator
+                image[:, :3],
+                image[:, 3:4],
+                world.config.sensors,
+                world.generator,
+                failing=failing,
             )
             rgb.append(seen_by[0] * inside)
             thermal.append(seen_by[1] * inside)

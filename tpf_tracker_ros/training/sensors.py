@@ -10,9 +10,10 @@ from tpf_tracker_ros.training.textures import pixel_grid, uniform
 
 @dataclass(frozen=True)
 class SensorConfig:
-    """Shares are of samples, each view drawn by itself unless said otherwise."""
+    """Shares are of views, those of failures of views in samples that are not sound."""
 
     coarse_share: float = 0.5  # batches seen at a lower sensor resolution
+    sound_share: float = 0.5  # samples in which no camera fails, in any view
     dark_share: float = 0.15  # RGB at 2 to 30 % of its light
     glare_share: float = 0.08  # a bright spot over a part of RGB
     overexposed_share: float = 0.04  # RGB at 2 to 5 times its light
@@ -26,10 +27,14 @@ class SensorConfig:
 
 
 def degrade(
-    clean: Tensor, size: int, config: SensorConfig, generator: Generator
+    clean: Tensor, size: int, config: SensorConfig, generator: Generator, *, failing: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """RGB and thermal (B, 3, size, size) in 0..1 from a clean view (B, 4, s, s), s <= size."""
-    draw = _Draw(len(clean), generator)
+    """
+    RGB and thermal (B, 3, size, size) in 0..1 from a clean view (B, 4, s, s), s <= size.
+
+    failing: bool (B, 1, 1, 1), the samples in which cameras may fail, see draw_failing.
+    """
+    draw = _Draw(failing, generator)
     rgb, thermal = clean[:, :3], clean[:, 3:]
 
     blurred = F.avg_pool2d(F.pad(clean, (1, 1, 1, 1), mode='replicate'), 3, 1)
@@ -52,22 +57,27 @@ def degrade(
 
 
 def degrade_real(
-    rgb: Tensor, thermal: Tensor, config: SensorConfig, generator: Generator
+    rgb: Tensor, thermal: Tensor, config: SensorConfig, generator: Generator, *, failing: Tensor
 ) -> tuple[Tensor, Tensor]:
     """
     RGB and thermal (B, 3, S, S) from real ones (B, 3, S, S) and (B, 1, S, S), all in 0..1.
 
     Light, contrast and cameras that fail, as in the world; blur and noise they bring themselves.
     """
-    draw = _Draw(len(rgb), generator)
+    draw = _Draw(failing, generator)
     return _leave_out(*_expose(rgb, thermal, config, draw), config, draw)
+
+
+def draw_failing(batch: int, config: SensorConfig, generator: Generator) -> Tensor:
+    """Draw once for all views of a sample: (B, 1, 1, 1)."""
+    return uniform(0, 1, batch, 1, 1, 1, generator=generator) >= config.sound_share
 
 
 class _Draw:
     """One number for each sample of a batch."""
 
-    def __init__(self, batch: int, generator: Generator) -> None:
-        self._batch, self._generator = batch, generator
+    def __init__(self, failing: Tensor, generator: Generator) -> None:
+        self._failing, self._batch, self._generator = failing, len(failing), generator
 
     def between(self, low: float, high: float, channels: int = 1) -> Tensor:
         return uniform(low, high, self._batch, channels, 1, 1, generator=self._generator)
@@ -75,23 +85,27 @@ class _Draw:
     def chance(self, share: float) -> Tensor:
         return self.between(0, 1) < share
 
+    def fails(self, share: float) -> Tensor:
+        """Chance among the samples in which cameras may fail."""
+        return self.chance(share) & self._failing
+
 
 def _expose(
     rgb: Tensor, thermal: Tensor, config: SensorConfig, draw: _Draw
 ) -> tuple[Tensor, Tensor]:
     """Light and glare on RGB; contrast, level and a hanging camera on thermal."""
-    chance, between = draw.chance, draw.between
-    light = torch.where(chance(config.dark_share), between(0.02, 0.3), between(0.6, 1.3))
-    light = torch.where(chance(config.overexposed_share), between(2, 5), light)
+    fails, between = draw.fails, draw.between
+    light = torch.where(fails(config.dark_share), between(0.02, 0.3), between(0.6, 1.3))
+    light = torch.where(fails(config.overexposed_share), between(2, 5), light)
     rgb = rgb * light * between(0.9, 1.1, 3)
     spot = pixel_grid(rgb.shape[-1], rgb.device)[None] - between(-1, 1, 2).permute(0, 2, 3, 1)
     glow = torch.exp(-(spot**2).sum(-1, keepdim=True).permute(0, 3, 1, 2) / between(0.05, 0.6))
-    rgb = rgb + glow * chance(config.glare_share) * between(0.5, 1.2)
+    rgb = rgb + glow * fails(config.glare_share) * between(0.5, 1.2)
 
     # Automatic gain: each view has its own contrast and level; at crossover little is left.
-    gain = torch.where(chance(config.crossover_share), between(0.02, 0.3), between(0.7, 1.4))
+    gain = torch.where(fails(config.crossover_share), between(0.02, 0.3), between(0.7, 1.4))
     thermal = 0.5 + (thermal - 0.5) * gain + between(-0.15, 0.15)
-    return rgb, torch.where(chance(config.frozen_share), thermal.roll(1, 0), thermal)
+    return rgb, torch.where(fails(config.frozen_share), thermal.roll(1, 0), thermal)
 
 
 def _leave_out(
@@ -99,8 +113,8 @@ def _leave_out(
 ) -> tuple[Tensor, Tensor]:
     """Three channels of both; one stands in for the other in a share of the samples."""
     thermal = thermal.expand(-1, 3, -1, -1)
-    no_rgb = draw.chance(config.rgb_absent_share)
-    no_thermal = draw.chance(config.thermal_absent_share) & ~no_rgb
+    no_rgb = draw.fails(config.rgb_absent_share)
+    no_thermal = draw.fails(config.thermal_absent_share) & ~no_rgb
     return (
         torch.where(no_rgb, thermal, rgb).clamp(0, 1),
         torch.where(no_thermal, rgb, thermal).clamp(0, 1),

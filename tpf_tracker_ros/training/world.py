@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Generator, Tensor
 import torch.nn.functional as F
-from tpf_tracker_ros.training.sensors import degrade, SensorConfig
+from tpf_tracker_ros.training.sensors import degrade, draw_failing, SensorConfig
 from tpf_tracker_ros.training.textures import (
     CHANNELS,
     paint_backgrounds,
@@ -100,11 +100,12 @@ class World:
         # One sensor resolution for the whole batch: small targets come as upsampled crops.
         coarse = float(uniform(0, 1, generator=self.generator)) < self.config.sensors.coarse_share
         scale = float(uniform(0.35, 0.9, generator=self.generator)) if coarse else 1.0
+        failing = draw_failing(batch, self.config.sensors, self.generator)
         rgb, thermal = [], []
         for view in range(3):
             size = search_size if view == SEARCH else template_size
             clean = self._render(scene, maps, view, max(8, round(size * scale)))
-            a, b = degrade(clean, size, self.config.sensors, self.generator)
+            a, b = degrade(clean, size, self.config.sensors, self.generator, failing=failing)
             rgb.append(a)
             thermal.append(b)
         matches, seen = self._matches(scene, maps, grid_z)
