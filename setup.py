@@ -54,7 +54,7 @@ setup(
             'ros-std-srvs>=5.5,<5.6',
             'lark-parser>=0.12,<0.13',  # lark 1.x would overwrite the one that rosidl needs
         ],
-        'train': ["tomli>=2.0,<3; python_version < '3.11'"],
+        'train': ['tensorboard>=2.14,<3', "tomli>=2.0,<3; python_version < '3.11'"],
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
         'test': TEST,  # the name that `colcon test` looks for
         'dev': [*TEST, 'ruff>=0.17,<0.18'],
