@@ -115,7 +115,7 @@ class TpfTracker:
         what lies at its last place is the target as the new images show it. A template of the
         last time with these images is kept and preferred.
         """
-        if self.config.ndtu_interval == 0 or self.state is TrackState.LOST:
+        if self.state is TrackState.LOST:
             return
         self._dynamic[self._modality] = self._templates[1]
         if modality not in self._dynamic:

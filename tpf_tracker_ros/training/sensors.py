@@ -23,16 +23,23 @@ class SensorConfig:
     thermal_absent_share: float = 0.15
     blur_share: float = 0.3
     noise: float = 0.03  # largest typical deviation of sensor noise
-    border_share: float = 0.1  # views that reach beyond the image, where all reads zero
+    border_share: float = 0.25  # sides of views that reach beyond the image, where all reads zero
 
 
 def degrade(
-    clean: Tensor, size: int, config: SensorConfig, generator: Generator, *, failing: Tensor
+    clean: Tensor,
+    size: int,
+    config: SensorConfig,
+    generator: Generator,
+    *,
+    failing: Tensor,
+    box: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """
     RGB and thermal (B, 3, size, size) in 0..1 from a clean view (B, 4, s, s), s <= size.
 
-    failing: bool (B, 1, 1, 1), the samples in which cameras may fail, see draw_failing.
+    failing: bool (B, 1, 1, 1), the samples in which cameras may fail, see draw_failing. box: of
+    the target relative to the view, (B, 4) cx, cy, w, h.
     """
     draw = _Draw(failing, generator)
     rgb, thermal = clean[:, :3], clean[:, 3:]
@@ -52,7 +59,7 @@ def degrade(
             F.interpolate(x, size=(size, size), mode='bilinear', align_corners=False)
             for x in (rgb, thermal)
         )
-    inside = _image_area(size, config.border_share, generator, len(clean))
+    inside = _image_area(size, config.border_share, generator, box)
     return rgb * inside, thermal * inside
 
 
@@ -121,11 +128,17 @@ def _leave_out(
     )
 
 
-def _image_area(size: int, share: float, generator: Generator, batch: int) -> Tensor:
-    """Masks (B, 1, size, size) that are zero beyond one random edge in a share of the views."""
-    xy = pixel_grid(size, generator.device)
-    side = torch.randint(4, (batch,), generator=generator, device=generator.device)
-    along = torch.stack([xy[..., 0], -xy[..., 0], xy[..., 1], -xy[..., 1]])[side]
-    edge = uniform(0.3, 1.0, batch, 1, 1, generator=generator)
-    cut = uniform(0, 1, batch, 1, 1, generator=generator) < share
-    return (~(cut & (along > edge)))[:, None].float()
+def _image_area(size: int, share: float, generator: Generator, box: Tensor) -> Tensor:
+    """
+    Masks (B, 1, size, size) that are zero beyond the image's edges.
+
+    Each side has one in a share of the views, somewhere between the target and the view's end.
+    box: (B, 4) cx, cy, w, h of the target relative to the view.
+    """
+    batch = len(box)
+    room = torch.cat([box[:, :2] - box[:, 2:] / 2, 1 - box[:, :2] - box[:, 2:] / 2], 1)
+    cut = uniform(0, 1, batch, 4, generator=generator) < share
+    gap = cut * room.clamp(0, 1) * uniform(0, 1, batch, 4, generator=generator)  # l, t, r, b
+    xy = (pixel_grid(size, generator.device) + 1) / 2
+    low, high = gap[:, None, None, :2], 1 - gap[:, None, None, 2:]
+    return ((xy >= low) & (xy <= high)).all(-1)[:, None].float()

@@ -154,7 +154,7 @@ def paint_backgrounds(count: int, size: int, generator: Generator) -> Tensor:
     sky = count // 7
     return torch.cat(
         [
-            paint(count - sky, size, leaves=36, largest=0.6, generator=generator),
+            paint(count - sky, size, leaves=110, largest=0.35, generator=generator),
             _soften(paint(sky, size, leaves=3, largest=0.7, generator=generator)),
         ]
     )
@@ -171,7 +171,7 @@ def paint_sprites(count: int, size: int, generator: Generator) -> Tensor:
     plain = count // 5
     inner = torch.cat(
         [
-            paint(count - plain, size, leaves=8, largest=0.9, generator=generator),
+            paint(count - plain, size, leaves=14, largest=0.7, generator=generator),
             _soften(paint(plain, size, leaves=1, largest=0.9, generator=generator)),
         ]
     )

@@ -105,11 +105,18 @@ class World:
         for view in range(3):
             size = search_size if view == SEARCH else template_size
             clean = self._render(scene, maps, view, max(8, round(size * scale)))
-            a, b = degrade(clean, size, self.config.sensors, self.generator, failing=failing)
+            a, b = degrade(
+                clean,
+                size,
+                self.config.sensors,
+                self.generator,
+                failing=failing,
+                box=scene.boxes[:, view],
+            )
             rgb.append(a)
             thermal.append(b)
         matches, seen = self._matches(scene, maps, grid_z)
-        return Batch(tuple(rgb), tuple(thermal), scene.box, matches, seen)
+        return Batch(tuple(rgb), tuple(thermal), scene.boxes[:, SEARCH], matches, seen)
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
@@ -126,8 +133,8 @@ class World:
         reach = torch.where(
             patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
         )
-        views, box = self._views(_bounds(layers[:, :, TARGET], reach), crop_aspect)
-        return _Scene(layers, views, box, background, sprite, tint, shown)
+        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), crop_aspect)
+        return _Scene(layers, views, boxes, background, sprite, tint, shown)
 
     def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -157,10 +164,10 @@ class World:
         centre = start + place
         angle = uniform(-0.3, 0.3, batch, 1, count + 1, **draw) + turn
 
-        # The background's texels: 12 to 48 to a target size; it starts where it has some detail,
+        # The background's texels: 18 to 55 to a target size; it starts where it has some detail,
         # and turns and zooms about that spot, so that the spot stays in sight.
         background = torch.randint(len(self._backgrounds), (batch,), device=self.device, **draw)
-        span = config.background_size / torch.exp(uniform(2.5, 3.9, batch, 1, **draw))
+        span = config.background_size / torch.exp(uniform(2.9, 4.0, batch, 1, **draw))
         zoom = torch.exp(growth[:, :, GROUND])
         half[:, :, GROUND] = (0.5 * span * zoom)[..., None]
         anchor = -0.5 * span[..., None] * self._detailed_spot(background)[:, None]
@@ -213,7 +220,7 @@ class World:
         return sprite, tint, shown
 
     def _views(self, boxes: Tensor, crop_aspect: float) -> tuple[Tensor, Tensor]:
-        """Draw views (B, V, 3, 3) of a target, boxes (B, V, 4), and its box in the search view."""
+        """Draw views (B, V, 3, 3) of a target, boxes (B, V, 4), and its boxes relative to them."""
         config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
@@ -237,11 +244,10 @@ class World:
         shift = torch.where(away, shift.sign() * (config.search_factor + shift.abs()), shift)
         look[:, SEARCH] += shift * sides[:, SEARCH] / config.search_factor
         views = _similarity(look, sides / 2, length * 0)
-        box = boxes[:, SEARCH] / sides[:, SEARCH].repeat(1, 2)
-        box[:, :2] = (boxes[:, SEARCH, :2] - look[:, SEARCH]) / sides[:, SEARCH] + 0.5
-        return views, box
+        centres = (boxes[..., :2] - look) / sides + 0.5
+        return views, torch.cat([centres, boxes[..., 2:] / sides], -1)
 
-    def _detailed_spot(self, background: Tensor, tries: int = 4) -> Tensor:
+    def _detailed_spot(self, background: Tensor, tries: int = 8) -> Tensor:
         """For each background (B,) the most detailed of a few random spots (B, 2) in -1..1."""
         spots = uniform(-0.8, 0.8, len(background), 1, tries, 2, generator=self.generator)
         detail = F.grid_sample(self._detail[background], spots, align_corners=False)[:, 0, 0]
@@ -311,7 +317,7 @@ class World:
 class _Scene:
     layers: Tensor  # (B, V, L, 3, 3): layer coordinates -1..1 to the world
     views: Tensor  # (B, V, 3, 3): view coordinates -1..1 to the world
-    box: Tensor  # (B, 4) cx, cy, w, h relative to the search view
+    boxes: Tensor  # (B, V, 4) cx, cy, w, h of the target relative to each view
     background: Tensor  # (B,) texture indices
     sprite: Tensor  # (B, objects)
     tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
