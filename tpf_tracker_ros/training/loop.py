@@ -138,19 +138,18 @@ class Training:
         self._resume()
         columns = 'step', *self.columns, 'pairs_per_s', 'data_share'
         log = _Log(self.folder, columns, self.step) if self.ranks.first else None
-        progress = tqdm(
+        with tqdm(
             total=config.steps, initial=self.step, unit='step', disable=not self.ranks.first
-        )
-        while self.step < config.steps:
-            row = self._train_chunk(min(config.log_every, config.steps - self.step))
-            progress.update(self.step - progress.n)
-            progress.set_postfix(dict(list(row.items())[1:]))
-            if log:
-                log.write(row)
-            last = self.step == config.steps
-            if last or self.step % config.save_every < config.log_every:
-                self._save()
-        progress.close()
+        ) as progress:
+            while self.step < config.steps:
+                row = self._train_chunk(min(config.log_every, config.steps - self.step))
+                progress.update(self.step - progress.n)
+                progress.set_postfix(dict(list(row.items())[1:]))
+                if log:
+                    log.write(row)
+                last = self.step == config.steps
+                if last or self.step % config.save_every < config.log_every:
+                    self._save()
 
     def _train_chunk(self, steps: int) -> dict[str, float]:
         """Train so many steps; returns the row for the log, means over these steps."""
