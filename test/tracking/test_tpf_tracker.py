@@ -76,6 +76,18 @@ def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
     assert overlap(results[change:], truth[change:]) > 0.4
 
 
+def test_a_box_drawn_too_narrow_stays_so_where_sizes_are_calibrated(film):
+    pairs, truth = film
+    x, y, w, h = truth[0]
+    narrow = np.array([x + 0.125 * w, y, 0.75 * w, h])
+    ratios = []
+    for share in (0.0, 1.0):
+        tracker = load_tracker('tpf_tiny', device='cpu', size_calibration=share)
+        results = follow(tracker, pairs[:12], narrow)
+        ratios.append(np.mean([r.box[2] / t[2] for r, t in zip(results, truth[1:])]))
+    assert abs(ratios[1] / 0.75 - 1) < abs(ratios[0] / 0.75 - 1)
+
+
 def test_noise_is_no_contrast():
     noise = np.random.default_rng(0).normal(128, 4, (128, 128)).astype(np.uint8)
     edge = np.zeros((128, 128), np.uint8)

@@ -13,9 +13,10 @@ class TrackerConfig:
     lost_score: float = 0.28  # mean score of lost_after frames below: LOST, the box stays
     lost_after: int = 20  # frames
     ndtu_score: float = 0.65  # least score of a reliable frame
-    ndtu_interval: int = 15  # frames between template updates; 0 switches NDTU off
+    ndtu_interval: int = 30  # frames between template updates; 0 switches NDTU off
     ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
-    size_smoothing: float = 0.7  # share of the old box size kept each frame; 0: none
+    size_smoothing: float = 0.75  # share of the old box size kept each reliable frame; 0: none
+    size_calibration: float = 0.5  # share of the first frame's size error corrected later; 0: none
     blank_std: float = 2.0  # grey levels of 8 px averages; a flatter image is left out
     thermal_low: float = 1.0  # percentile of raw thermal shown as black
     thermal_high: float = 99.0  # percentile shown as white
@@ -44,6 +45,7 @@ class TrackerConfig:
                 '0 <= thermal_low < thermal_high <= 100',
             ),
             (0 <= config.size_smoothing < 1, '0 <= size_smoothing < 1'),
+            (0 <= config.size_calibration <= 1, '0 <= size_calibration <= 1'),
             (0 <= config.thermal_smoothing < 1, '0 <= thermal_smoothing < 1'),
         )
         for holds, rule in rules:

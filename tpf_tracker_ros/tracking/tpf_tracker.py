@@ -17,6 +17,9 @@ from tpf_tracker_ros.tracking.engine import Engine
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 TEMPLATE_FACTOR, SEARCH_FACTOR = 2.0, 4.0
+# Where the search views of the first frame look, in target sizes beside the target.
+FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
+LARGEST_SIZE_ERROR = 0.5  # of log width and height
 
 
 class TpfTracker:
@@ -61,6 +64,7 @@ class TpfTracker:
         self._templates = [self._initial, self._initial]
         self._dynamic = {}
         self._memory.reset(box)
+        self._size_error = self._measure_size_error(pair)
         self.state = TrackState.TRACKING
 
     def track(self, pair: FramePair) -> TrackResult:
@@ -82,7 +86,7 @@ class TpfTracker:
         with _timed(stages, 'network'):
             relative, score = self._engine.locate(self._templates, *crop)
         with _timed(stages, 'template'):
-            box = self._smooth(window.to_image(relative))
+            box = self._smooth(window.to_image(relative), score)
             self._judge(score)
             if self.state is not TrackState.LOST:
                 self._box = box
@@ -152,14 +156,38 @@ class TpfTracker:
             return (rgb, rgb), 'rgb'
         return (rgb, grey), 'rgb+thermal'
 
-    def _smooth(self, found: np.ndarray) -> np.ndarray:
+    def _measure_size_error(self, pair: FramePair) -> np.ndarray:
         """
-        Return the found box (4,) at its centre, its size eased towards the old one, clipped.
+        Log of true over found (width, height) in the first frame, where the truth is known.
 
-        Not in the paper: a small network's sizes jitter, and each window follows from the box.
+        Not in the paper: what the network takes for the target's extent is not always what the
+        user drew a box around, and it errs alike in later frames.
         """
-        keep = self.config.size_smoothing
-        size = self._box[2:] ** keep * found[2:] ** (1 - keep)
+        errors = [np.zeros(2)]
+        x, y, w, h = self._box
+        for right, down in FIRST_VIEWS if self.config.size_calibration else ():
+            window = self._window(np.array([x + right * w, y + down * h, w, h]), SEARCH_FACTOR)
+            crop, _ = self._crop(pair, window, self._engine.search_size)
+            found = window.to_image(self._engine.locate(self._templates, *crop)[0])
+            beside = np.abs(found[:2] + found[2:] / 2 - (x + w / 2, y + h / 2)) / found[2:]
+            if beside.max() < 0.5:
+                errors.append(np.log(self._box[2:] / found[2:]))
+        error = np.median(errors[1:] or errors, axis=0)
+        return error.clip(-LARGEST_SIZE_ERROR, LARGEST_SIZE_ERROR)
+
+    def _smooth(self, found: np.ndarray, score: float) -> np.ndarray:
+        """
+        Return the found box (4,) at its centre, its size corrected and eased, clipped.
+
+        Not in the paper: a small network's sizes jitter, and each window follows from the box. A
+        score between lost_score and ndtu_score moves the size less, as in SiamRPN.
+        """
+        config = self.config
+        span = max(config.ndtu_score - config.lost_score, 1e-6)
+        trust = min(max((score - config.lost_score) / span, 0), 1)
+        keep = 1 - (1 - config.size_smoothing) * trust
+        corrected = found[2:] * np.exp(config.size_calibration * self._size_error)
+        size = self._box[2:] ** keep * corrected ** (1 - keep)
         box = np.concatenate([found[:2] + (found[2:] - size) / 2, size])
         return clip_box(box, self._size, self._margin)
 
