@@ -12,8 +12,8 @@ class TrackerConfig:
     uncertain_score: float = 0.35  # below: UNCERTAIN, no template update
     lost_score: float = 0.28  # mean score of lost_after frames below: LOST, the box stays
     lost_after: int = 20  # frames
-    ndtu_score: float = 0.65  # least score of a reliable frame
-    ndtu_interval: int = 30  # frames between template updates; 0 switches NDTU off
+    ndtu_score: float = 0.8  # least score of a reliable frame
+    ndtu_interval: int = 5  # frames between template updates; 0 switches NDTU off
     ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
     size_smoothing: float = 0.75  # share of the old box size kept each reliable frame; 0: none
     size_calibration: float = 0.5  # share of the first frame's size error corrected later; 0: none
