@@ -129,7 +129,7 @@ def test_beyond_the_image_a_degraded_view_stays_zero(long_root):
     mixture = mixture_of(DataConfig('lasher', str(long_root), flip_share=0), world_weight=0.0)
     samples = [sample for number in range(4) for sample in mixture.plan(number)]
     for number, batch in zip(range(4), mixture.batches(0)):
-        for at, sample in enumerate(samples[4 * number : 4 * number + 4]):
+        for at, sample in enumerate(samples[slice(4 * number, 4 * number + 4)]):
             window = sample.windows[2]
             outside = round(max(0, -window.x) / window.width * 128) - 1
             for image in batch.rgb[2][at], batch.thermal[2][at]:
@@ -157,7 +157,8 @@ def test_real_layouts_show_one_target_in_all_views(write_sequence, tmp_path, dat
             assert set(sample.frames) == {0, 10}  # those with ground truth
         template, _, search = read_views(sample, SIZES)
         cx, cy, w, h = sample.box * 128
-        patch = search[round(cy - h) : round(cy + h), round(cx - w) : round(cx + w)]
+        top, bottom, left, right = map(round, (cy - h, cy + h, cx - w, cx + w))
+        patch = search[top:bottom, left:right]
         for channel in 1, 3:  # green, thermal: twice the box is what a template shows
             again = cv2.resize(np.ascontiguousarray(patch[..., channel]), (64, 64))
             alike.append(np.corrcoef(again.ravel(), template[..., channel].ravel())[0, 1])

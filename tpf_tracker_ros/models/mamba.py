@@ -61,7 +61,7 @@ class MambaMixer(nn.Module):
         length, past = u.shape[1], self.conv.kernel_size[0] - 1
         u = F.pad(u, (0, 0, past, 0))
         taps = self.conv.weight[:, 0].unbind(1)
-        return self.conv.bias + sum(u[:, i : i + length] * tap for i, tap in enumerate(taps))
+        return self.conv.bias + sum(u.narrow(1, i, length) * tap for i, tap in enumerate(taps))
 
 
 class GridMamba(MambaMixer):

@@ -19,9 +19,8 @@ class PixelFusionAdapter(nn.Module):
 
     stride 1: F = (V + T) / 2 + delta, all at full resolution.
     even stride s: the mixers run on an H/s x W/s grid and predict two gains and a level, which
-    are upsampled: F = a V + b T + d. V and T stay at full resolution, so F stays sharp; what is
-    dull in both can be stretched, and no colour arises that V does not have. H and W need not be
-    multiples of s.
+    are upsampled: F = a V + b T + d. V and T stay at full resolution, so F stays sharp, and what
+    is dull in both can be stretched. H and W need not be multiples of s.
     Both start as plain averaging: the last convolution is zero.
     """
 

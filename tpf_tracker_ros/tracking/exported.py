@@ -1,7 +1,6 @@
 """The engine that runs an export folder of `tpf export` (see export.py)."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -52,7 +51,7 @@ class OnnxStep:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = os.cpu_count() or 1
+        options.intra_op_num_threads = torch.get_num_threads()
         # Waiting threads sleep: a tracker shares its cores with cameras and drivers.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self._session = onnxruntime.InferenceSession(
