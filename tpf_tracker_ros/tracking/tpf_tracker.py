@@ -19,7 +19,7 @@ from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 TEMPLATE_FACTOR, SEARCH_FACTOR = 2.0, 4.0
 # Where the search views of the first frame look, in target sizes beside the target.
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
-CONFIDENT = 0.65  # score from which on sizes move at their full rate
+DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
 LARGEST_SIZE_ERROR = 0.5  # of log width and height
 
 
@@ -181,11 +181,10 @@ class TpfTracker:
         Return the found box (4,) at its centre, its size corrected and eased, clipped.
 
         Not in the paper: a small network's sizes jitter, and each window follows from the box. A
-        score between lost_score and CONFIDENT moves the size less, as in SiamRPN.
+        score between DOUBTFUL and CONFIDENT moves the size less, as in SiamRPN.
         """
         config = self.config
-        span = max(CONFIDENT - config.lost_score, 1e-6)
-        trust = min(max((score - config.lost_score) / span, 0), 1)
+        trust = min(max((score - DOUBTFUL) / (CONFIDENT - DOUBTFUL), 0), 1)
         keep = 1 - (1 - config.size_smoothing) * trust
         corrected = found[2:] * np.exp(config.size_calibration * self._size_error)
         size = self._box[2:] ** keep * corrected ** (1 - keep)
