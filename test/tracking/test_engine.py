@@ -63,21 +63,6 @@ def test_an_untrained_adapter_fuses_to_the_average():
     assert np.abs(fused - (rgb / 2.0 + thermal / 2.0)).max() <= 1
 
 
-def test_a_frame_mixed_by_opencv_is_the_networks_to_a_grey_level():
-    model = create_model('tpf_tiny').eval()
-    torch.nn.init.normal_(model.pfa.out.weight, std=0.2)
-    engine, normalize = Engine(model, 'cpu'), Normalize()
-    rng = np.random.default_rng(0)
-    rgb = rng.integers(0, 256, (75, 101, 3), np.uint8)  # no multiples of the stride
-    thermal = np.repeat(rng.integers(0, 256, (75, 101, 1), np.uint8), 3, 2)
-    with torch.inference_mode():
-        pair = (normalize(torch.from_numpy(image)[None]) for image in (rgb, thermal))
-        expected = normalize.undo(model.fuse(*pair)[0]).numpy()
-    fused = engine.fuse(rgb, thermal)
-    assert fused.dtype == np.uint8 and fused.shape == rgb.shape and fused.std() > 30
-    assert np.abs(fused.astype(int) - expected).max() <= 1
-
-
 def test_an_absent_device_is_named():
     with pytest.raises(TpfError, match="'nonsense' cannot be used"):
         choose_device('nonsense')

@@ -7,7 +7,6 @@ path, an export and a captured CUDA graph are the same computation.
 
 import os
 
-import cv2
 import numpy as np
 import torch
 from torch import nn, Tensor
@@ -49,22 +48,6 @@ class Normalize(nn.Module):
         """One normalised image (3, H, W) as uint8 (H, W, 3)."""
         scaled = (image - self.shift) / self.scale
         return scaled.round().clamp(0, 255).byte().permute(1, 2, 0)
-
-
-def mix(grid: np.ndarray, rgb: np.ndarray, thermal: np.ndarray, *, stride: int) -> np.ndarray:
-    """
-    Return a V + b T + d for uint8 images (H, W, 3) as uint8 (H, W, 3).
-
-    grid: a, b, d, float32 (ceil(H / stride), ceil(W / stride), 3), for normalised images.
-    """
-    height, width = rgb.shape[:2]
-    gains = cv2.resize(grid, None, fx=stride, fy=stride, interpolation=cv2.INTER_LINEAR)
-    a, b, d = cv2.split(gains[:height, :width])
-    fused = cv2.multiply(rgb, cv2.merge([a, a, a]), dtype=cv2.CV_32F)
-    fused += cv2.multiply(thermal, cv2.merge([b, b, b]), dtype=cv2.CV_32F)
-    lost = 1 - a - b  # normalisation moves black: what the gains leave of that is put back
-    fused += cv2.merge([255 * (mean * lost + std * d) for mean, std in zip(MEAN, STD)])
-    return cv2.convertScaleAbs(np.maximum(fused, 0, out=fused))
 
 
 class TemplateStep(nn.Module):
@@ -141,10 +124,6 @@ class Engine:
     def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
         """Return the fused image, uint8 (H, W, 3) RGB."""
         pair = self._normalize(self._upload(rgb)), self._normalize(self._upload(thermal))
-        if self.device == 'cpu' and self.model.pfa.stride > 1:
-            # The same as below to a grey level; OpenCV mixes whole frames three times faster.
-            grid = self.model.pfa.predict(*pair)[0].permute(1, 2, 0).contiguous().numpy()
-            return mix(grid, rgb, thermal, stride=self.model.pfa.stride)
         return self._normalize.undo(self.model.fuse(*pair)[0]).cpu().numpy()
 
     def _upload(self, image: np.ndarray) -> Tensor:
