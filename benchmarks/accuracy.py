@@ -5,8 +5,10 @@ Accuracy of our tracker beside NanoTrack and CSRT on real sequences: one table a
 
 Sets: antiuav (thermal alone); panned and cutouts over the roadscene pairs, undegraded, with RGB
 dark and with thermal blank in turn; panned-switch and cutouts-switch, where the useful modality
-changes midway. A peer sees one camera: it runs on each, and 'best' is the better of the two for
-each sequence, known only after the fact. CSRT needs opencv-contrib-python-headless (see peers.py).
+changes midway; world, films of the synthetic world. Settings are chosen on --seed 7, everything
+reported is of the default seed. A peer sees one camera: it runs on each, and 'best' is the better
+of the two for each sequence, known only after the fact. CSRT needs opencv-contrib-python-headless
+(see peers.py).
 """
 
 import argparse
@@ -26,6 +28,7 @@ from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.results import read_boxes
 from tpf_tracker_ros.evaluation.runner import run_sequence
+from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 CONSTANT, SWITCH = DEGRADATIONS[:3], DEGRADATIONS[3:]
 ROADSCENE_SETS = {
@@ -36,8 +39,9 @@ ROADSCENE_SETS = {
 }
 
 
-def sequences(data: Path, sets: list[str], count: int) -> Iterator[tuple[str, str, Sequence]]:
-    """(set, kind, sequence): kind is a clip or a degradation; count sequences a roadscene set."""
+def sequences(args: argparse.Namespace) -> Iterator[tuple[str, str, Sequence]]:
+    """(set, kind, sequence): kind is a clip, a degradation or film; --count of each but clips."""
+    data, sets, chosen = args.data, args.sets, {'count': args.count, 'seed': args.seed}
     if 'antiuav' in sets:
         for clip in ('4', '7', '35'):
             truth = read_boxes(data / 'antiuav' / f'{clip}.txt')
@@ -45,8 +49,11 @@ def sequences(data: Path, sets: list[str], count: int) -> Iterator[tuple[str, st
             yield 'antiuav', clip, MediaSequence(None, video, ground_truth=truth)
     for name, (make, degradations) in ROADSCENE_SETS.items():
         if name in sets:
-            for sequence in make(data / 'roadscene', count=count, degradations=degradations):
+            for sequence in make(data / 'roadscene', degradations=degradations, **chosen):
                 yield name, sequence.degradation, sequence
+    if 'world' in sets:
+        for seed in range(args.seed, args.seed + args.count):
+            yield 'world', 'film', WorldSequence(seed)
 
 
 def trackers(args: argparse.Namespace) -> dict[str, Callable]:
@@ -55,7 +62,9 @@ def trackers(args: argparse.Namespace) -> dict[str, Callable]:
     for name in args.tracker:
         from tpf_tracker_ros.tracking.load import load_tracker
 
-        tracker = load_tracker(name, device=args.device, checkpoint=args.checkpoint)
+        tracker = load_tracker(
+            name, device=args.device, checkpoint=args.checkpoint, **dict(args.set)
+        )
         makers[name] = lambda tracker=tracker: tracker
     found = peers(args.nanotrack or args.data / 'nanotrack') if args.peers else {}
     for name, make in found.items():
@@ -68,7 +77,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     """One record a sequence and tracker: AUC and precision at 20 px in percent, ms a frame."""
     records = []
     makers = trackers(args)
-    for group, kind, sequence in sequences(args.data, args.sets, args.count):
+    for group, kind, sequence in sequences(args):
         for name, make in makers.items():
             if name.endswith(' rgb') and group == 'antiuav':
                 continue  # the RGB camera is not there
@@ -125,12 +134,22 @@ def print_table(rows: dict[str, dict[str, tuple[float, float]]]) -> None:
         print(f'{row:24}' + ''.join(f'{cell:>20}' for cell in shown))
 
 
+def setting(text: str) -> tuple[str, float]:
+    """Return name and value of a setting of our tracker."""
+    name, _, value = text.partition('=')
+    return name, json.loads(value)
+
+
 def main() -> None:
     """Parse the command line, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', type=Path, required=True, help='folder of the real data')
     parser.add_argument('--sets', nargs='+', default=['antiuav', *ROADSCENE_SETS])
-    parser.add_argument('--count', type=int, default=10, help='sequences a roadscene set')
+    parser.add_argument('--count', type=int, default=10, help='sequences of a set')
+    parser.add_argument('--seed', type=int, default=0, help='of pairs, paths and films')
+    parser.add_argument(
+        '--set', nargs='*', default=[], type=setting, metavar='KEY=VALUE', help='of our tracker'
+    )
     parser.add_argument('--tracker', nargs='*', default=['tpf_tiny'], help='ours; empty: none')
     parser.add_argument('--checkpoint', type=Path, help='weights other than the packaged ones')
     parser.add_argument('--device', default='auto')

@@ -5,6 +5,7 @@ Each command is a few lines that call the rooms; imports stand inside the comman
 `--help` is quick and one command's missing extra does not stop another.
 """
 
+from collections.abc import Callable
 import logging
 from pathlib import Path
 import sys
@@ -376,6 +377,29 @@ def train() -> None:
     """Train a model; a run that was interrupted goes on where it stopped."""
 
 
+def _run_options(experiment: str) -> Callable[[Callable], Callable]:
+    """Options of a stage's command: --config, by default this experiment, --out and --device."""
+    config = click.option(
+        '--config', type=click.Path(path_type=Path),
+        default=Path(__file__).parent / 'training' / 'experiments' / experiment,
+        help=f'TOML file of the experiment. [experiments/{experiment} of the package]',
+    )  # fmt: skip
+    out = click.option(
+        '--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.'
+    )
+    device = click.option(
+        '--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.'
+    )
+    return lambda command: config(out(device(command)))
+
+
+def _run_stage(training: type, settings: type, config: Path, out: Path, device: str) -> None:
+    from tpf_tracker_ros.tracking.engine import choose_device
+    from tpf_tracker_ros.training.config import read_config
+
+    training(read_config(config, settings), out, device=choose_device(device)).run()
+
+
 @train.command(
     'supervised',
     epilog=_examples(
@@ -383,66 +407,42 @@ def train() -> None:
         'tpf train supervised --config mine.toml --out runs/mine --device cuda',
     ),
 )
-@click.option(
-    '--config', type=click.Path(path_type=Path),
-    help='TOML file of the experiment. [the one that made the packaged tpf_tiny]',
-)  # fmt: skip
-@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-def train_supervised(config: Path | None, out: Path, device: str) -> None:
+@_run_options('tpf_tiny.toml')
+def train_supervised(config: Path, out: Path, device: str) -> None:
     """
     Train on the synthetic RGB-T world with box and matching losses.
 
     Writes log.csv, state.pt to resume from, and the averaged weights as safetensors.
     """
-    from tpf_tracker_ros.tracking.engine import choose_device
-    from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
     from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
 
-    experiment = read_config(config or EXPERIMENTS / 'tpf_tiny.toml', SupervisedConfig)
-    SupervisedTraining(experiment, out, device=choose_device(device)).run()
+    _run_stage(SupervisedTraining, SupervisedConfig, config, out, device)
 
 
 @train.command('mad', epilog=_examples('tpf train mad --out runs/mad'))
-@click.option(
-    '--config', type=click.Path(path_type=Path),
-    help='TOML file of the experiment. [experiments/mad.toml of the package]',
-)  # fmt: skip
-@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-def train_mad(config: Path | None, out: Path, device: str) -> None:
+@_run_options('mad.toml')
+def train_mad(config: Path, out: Path, device: str) -> None:
     """
     Stage 1: teach the fusion adapter by several image-fusion experts.
 
     The weights it writes are what the next stage starts from: its init_weights.
     """
-    from tpf_tracker_ros.tracking.engine import choose_device
-    from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
     from tpf_tracker_ros.training.mad import MadConfig, MadTraining
 
-    experiment = read_config(config or EXPERIMENTS / 'mad.toml', MadConfig)
-    MadTraining(experiment, out, device=choose_device(device)).run()
+    _run_stage(MadTraining, MadConfig, config, out, device)
 
 
 @train.command('drf', epilog=_examples('tpf train drf --out runs/drf'))
-@click.option(
-    '--config', type=click.Path(path_type=Path),
-    help='TOML file of the experiment. [experiments/drf.toml of the package]',
-)  # fmt: skip
-@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.')
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-def train_drf(config: Path | None, out: Path, device: str) -> None:
+@_run_options('drf.toml')
+def train_drf(config: Path, out: Path, device: str) -> None:
     """
     Stage 2: train the tracker with decoupled features, from the weights of stage 1.
 
     What decouples them is folded away in the weights that it writes.
     """
-    from tpf_tracker_ros.tracking.engine import choose_device
-    from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
     from tpf_tracker_ros.training.drf import DrfConfig, DrfTraining
 
-    experiment = read_config(config or EXPERIMENTS / 'drf.toml', DrfConfig)
-    DrfTraining(experiment, out, device=choose_device(device)).run()
+    _run_stage(DrfTraining, DrfConfig, config, out, device)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tpf_tracker_ros.core.crops import Framing
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.disk import DataConfig, Footage, Mixture, read_views
@@ -16,7 +17,7 @@ from tpf_tracker_ros.training.world import World, WorldConfig
 from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 WORLD = WorldConfig(backgrounds=7, background_size=64, sprites=8)
-VIEWS = {'template_size': 64, 'search_size': 128, 'grid_z': 8, 'crop_aspect': 2.0}
+VIEWS = {'template_size': 64, 'search_size': 128, 'grid_z': 8, 'framing': Framing(aspect=2.0)}
 SIZES = 64, 64, 128
 ABSENT = slice(100, 140)  # frames of the long sequence that do not show the target
 
@@ -96,7 +97,7 @@ def test_the_box_lands_on_the_target_in_both_cameras(long_root):
     footage, rng = Footage(DataConfig('lasher', str(long_root))), np.random.default_rng(0)
     seen, flips = 0, set()
     for _ in range(60):
-        sample = footage.draw(rng, WORLD, crop_aspect=2.0)
+        sample = footage.draw(rng, WORLD, framing=VIEWS['framing'])
         np.testing.assert_allclose(sample.windows[2].to_image(sample.box), [70, 50, 24, 16])
         views = read_views(sample, SIZES)
         for view in views:
@@ -116,7 +117,7 @@ def test_the_box_lands_on_the_target_in_both_cameras(long_root):
 def test_jitter_is_as_wide_as_the_worlds(long_root):
     world = replace(WORLD, absent_share=0.0)
     footage, rng = Footage(DataConfig('lasher', str(long_root))), np.random.default_rng(0)
-    real = np.array([footage.draw(rng, world, crop_aspect=2.0).box for _ in range(800)])
+    real = np.array([footage.draw(rng, world, framing=VIEWS['framing']).box for _ in range(800)])
     made = World(world, torch.Generator().manual_seed(0)).sample(200, **VIEWS).box.numpy()
     np.testing.assert_allclose(real[:, :2].mean(0), 0.5, atol=0.03)
     np.testing.assert_allclose(real[:, :2].std(0), made[:, :2].std(0), atol=0.03)
@@ -149,7 +150,7 @@ def test_raw_thermal_counts_become_an_image(filmed):
 def test_real_layouts_show_one_target_in_all_views(write_sequence, tmp_path, dataset):
     write_sequence(tmp_path / 'train', dataset, 'walk')
     footage = Footage(DataConfig(dataset, str(tmp_path), flip_share=0.0))
-    world, rng = replace(WORLD, absent_share=0.0, search_shift=0.5), np.random.default_rng(0)
+    world, rng = replace(WORLD, absent_share=0.0, search_shift=0.33), np.random.default_rng(0)
     alike = []
     for _ in range(10):
         sample = footage.draw(rng, world)

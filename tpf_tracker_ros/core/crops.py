@@ -1,10 +1,28 @@
-"""Crops around a box: square ones, as the OSTrack family takes them, or of the box's shape."""
+"""Crops around a box: how much of the image a network sees, and cutting it out."""
 
 from dataclasses import dataclass
 import math
 
 import cv2
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Framing:
+    """
+    How much around a target a network sees: window sides in multiples of the target's.
+
+    wide: of a second look where the search window shows the target poorly; 0: there is none.
+    aspect: windows have the target's shape up to this ratio; 1: square.
+    """
+
+    template: float = 2.0
+    search: float = 4.0
+    wide: float = 0.0
+    aspect: float = 1.0
+
+
+SQUARE = Framing()  # as the OSTrack family takes its crops
 
 
 @dataclass(frozen=True)

@@ -59,16 +59,6 @@ class PixelFusionAdapter(nn.Module):
         )
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
-        out = self.predict(rgb, thermal)
-        if self.stride == 1:
-            return (rgb + thermal) / 2 + out
-        height, width = rgb.shape[-2:]
-        out = F.interpolate(out, scale_factor=self.stride, mode='bilinear', align_corners=False)
-        gain_rgb, gain_thermal, level = out[..., :height, :width].split(1, dim=1)
-        return gain_rgb * rgb + gain_thermal * thermal + level
-
-    def predict(self, rgb: Tensor, thermal: Tensor) -> Tensor:
-        """Return delta (B, 3, H, W) of stride 1, or a, b, d (B, 3, H/s, W/s) of the grid."""
         height, width = rgb.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         if any(pad):
@@ -83,5 +73,8 @@ class PixelFusionAdapter(nn.Module):
         joint = joint + self.mixer(self.norm_mixer(joint))
         out = self.out(joint.permute(0, 3, 1, 2))
         if self.stride == 1:
-            return out
-        return torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1)
+            return (rgb + thermal) / 2 + out
+        mix = torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1)  # a, b, d on the grid
+        mix = F.interpolate(mix, scale_factor=self.stride, mode='bilinear', align_corners=False)
+        a, b, d = mix[..., :height, :width].split(1, dim=1)
+        return a * rgb + b * thermal + d

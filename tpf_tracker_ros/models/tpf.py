@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn, Tensor
+from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.models.head import CentreHead
 from tpf_tracker_ros.models.mamba import DIRECTIONS
 from tpf_tracker_ros.models.pfa import PixelFusionAdapter
@@ -22,7 +23,7 @@ class TpfConfig:
 
     template_size: int = 128  # px, side of a template crop
     search_size: int = 256  # px, side of the search crop
-    crop_aspect: float = 1.0  # crops have the box's shape up to this ratio; 1: square
+    framing: Framing = SQUARE
     stride: int = 16  # px of a crop for each token
     stem: str = 'patch'  # 'patch' (one strided convolution) or 'conv' (with correlation)
     dim: int = 768
@@ -118,7 +119,7 @@ def tpf_tiny() -> Tpf:
         TpfConfig(
             template_size=64,
             search_size=128,
-            crop_aspect=3.0,
+            framing=Framing(template=1.5, search=3.0, wide=6.0, aspect=3.0),
             stride=8,
             stem='conv',
             dim=96,

@@ -97,7 +97,7 @@ class Engine:
         self.device = device
         self.template_size = model.config.template_size
         self.search_size = model.config.search_size
-        self.crop_aspect = model.config.crop_aspect
+        self.framing = model.config.framing
         self._normalize = Normalize().to(device)
         self._template = TemplateStep(self.model).to(device)
         self._search = SearchStep(self.model).to(device)

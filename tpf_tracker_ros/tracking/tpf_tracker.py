@@ -16,7 +16,6 @@ from tpf_tracker_ros.tracking.config import TrackerConfig
 from tpf_tracker_ros.tracking.engine import Engine
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
-TEMPLATE_FACTOR, SEARCH_FACTOR = 2.0, 4.0
 # Where the search views of the first frame look, in target sizes beside the target.
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
@@ -29,7 +28,7 @@ class TpfTracker:
     def __init__(self, name: str, engine: Engine, config: TrackerConfig) -> None:
         self.name, self.device = name, engine.device
         self.state = TrackState.IDLE
-        self._engine = engine
+        self._engine, self._framing = engine, engine.framing
         self._range = ThermalRange()
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)
@@ -80,14 +79,17 @@ class TpfTracker:
         with _timed(stages, 'crop'):
             if pair.thermal is not None:
                 self._range.update(pair.thermal)
-            window = self._window(self._box, SEARCH_FACTOR)
+            window = self._window(self._box, self._framing.search)
             crop, modality = self._crop(pair, window, self._engine.search_size)
             if modality != self._modality:
                 self._follow_modality(pair, modality)
         with _timed(stages, 'network'):
             relative, score = self._engine.locate(self._templates, *crop)
+            found = window.to_image(relative)
+            if self._framing.wide and score < self.config.uncertain_score:
+                found, score = self._look_wider(pair, found, score)
         with _timed(stages, 'template'):
-            box = self._smooth(window.to_image(relative), score)
+            box = self._smooth(found, score)
             self._judge(score)
             if self.state is not TrackState.LOST:
                 self._box = box
@@ -106,10 +108,24 @@ class TpfTracker:
         self.state = TrackState.IDLE
 
     def _window(self, box: np.ndarray, factor: float) -> Window:
-        return Window.around(box, factor, aspect=self._engine.crop_aspect)
+        return Window.around(box, factor, aspect=self._framing.aspect)
+
+    def _look_wider(
+        self, pair: FramePair, found: np.ndarray, score: float
+    ) -> tuple[np.ndarray, float]:
+        """
+        Return the better of this box (4,) px and score and those of a wider window.
+
+        Not in the paper: a narrow window sees the target sharply and few others like it, but a
+        jump of more than the target's size leaves it.
+        """
+        window = self._window(self._box, self._framing.wide)
+        crop, _ = self._crop(pair, window, self._engine.search_size)
+        relative, wide_score = self._engine.locate(self._templates, *crop)
+        return (window.to_image(relative), wide_score) if wide_score > score else (found, score)
 
     def _template_crop(self, pair: FramePair) -> tuple[tuple, str]:
-        window = self._window(self._box, TEMPLATE_FACTOR)
+        window = self._window(self._box, self._framing.template)
         return self._crop(pair, window, self._engine.template_size)
 
     def _follow_modality(self, pair: FramePair, modality: str) -> None:
@@ -167,7 +183,8 @@ class TpfTracker:
         errors = [np.zeros(2)]
         x, y, w, h = self._box
         for right, down in FIRST_VIEWS if self.config.size_calibration else ():
-            window = self._window(np.array([x + right * w, y + down * h, w, h]), SEARCH_FACTOR)
+            view = np.array([x + right * w, y + down * h, w, h])
+            window = self._window(view, self._framing.search)
             crop, _ = self._crop(pair, window, self._engine.search_size)
             found = window.to_image(self._engine.locate(self._templates, *crop)[0])
             beside = np.abs(found[:2] + found[2:] / 2 - (x + w / 2, y + h / 2)) / found[2:]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tpf_tracker_ros.core.crops import Window
+from tpf_tracker_ros.core.crops import Framing, SQUARE, Window
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.evaluation.datasets import (
@@ -93,7 +93,7 @@ class Footage:
             log.warning('%s: %d sequences left out: %s', config.root, left_out, reason)
 
     def draw(
-        self, rng: np.random.Generator, world: WorldConfig, *, crop_aspect: float = 1.0
+        self, rng: np.random.Generator, world: WorldConfig, *, framing: Framing = SQUARE
     ) -> Sample:
         """Draw frames of any sequence, all alike likely, and what is cropped of them."""
         config = self.config
@@ -105,28 +105,30 @@ class Footage:
         born = search - 1 - rng.exponential(config.dynamic_age)
         dynamic = max(initial, np.searchsorted(shown, born, side='right') - 1)
         frames = int(shown[initial]), int(shown[dynamic]), int(search)
-        windows, box = aim(sequence.ground_truth[list(frames)], world, crop_aspect, rng)
+        windows, box = aim(sequence.ground_truth[list(frames)], world, framing, rng)
         return Sample(sequence, frames, windows, box, rng.random() < config.flip_share)
 
 
 def aim(
-    boxes: np.ndarray, config: WorldConfig, crop_aspect: float, rng: np.random.Generator
+    boxes: np.ndarray, config: WorldConfig, framing: Framing, rng: np.random.Generator
 ) -> tuple[tuple[Window, Window, Window], np.ndarray]:
     """
     Windows of three views around boxes (3, 4) x, y, w, h px, jittered as the world's views are.
 
     The second value is the last box cx, cy, w, h relative to the last window.
     """
-    initial = Window.around(boxes[INITIAL], config.template_factor, aspect=crop_aspect)
+    initial = Window.around(boxes[INITIAL], framing.template, aspect=framing.aspect)
     remembered = _distort(boxes[DYNAMIC], *rng.normal(0, config.dynamic_jitter, 4))
-    dynamic = Window.around(remembered, config.template_factor, aspect=crop_aspect)
+    dynamic = Window.around(remembered, framing.template, aspect=framing.aspect)
     log_side = np.clip(rng.normal(0, config.search_scale), -0.5, 0.5)
     guess = _distort(boxes[SEARCH], 0, 0, log_side, rng.normal(0, config.search_aspect))
-    search = Window.around(guess, config.search_factor, aspect=crop_aspect)
-    shift = rng.uniform(-1, 1, 2) * config.search_shift
+    wide = framing.wide > 0 and rng.random() < config.wide_share
+    factor = framing.wide if wide else framing.search
+    search = Window.around(guess, factor, aspect=framing.aspect)
+    shift = rng.uniform(-1, 1, 2) * config.search_shift * (0.5 - 0.5 / factor)
     if rng.random() < config.absent_share:
-        shift = np.sign(shift) * (config.search_factor + np.abs(shift))
-    dx, dy = np.round(shift * (search.width, search.height) / config.search_factor).astype(int)
+        shift = np.sign(shift) * (1 + np.abs(shift))
+    dx, dy = np.round(shift * (search.width, search.height)).astype(int)
     search = replace(search, x=search.x + int(dx), y=search.y + int(dy))
     return (initial, dynamic, search), _relative(boxes[SEARCH], search)
 
@@ -211,9 +213,9 @@ class Mixture:
         """Return the samples of the batch of this number, None where the world gives one."""
         rng = np.random.default_rng((*self._seed, number))
         sources = rng.choice(len(self._shares), self._batch, p=self._shares)
-        aspect = self._views['crop_aspect']
+        framing = self._views['framing']
         return [
-            self._footage[source - 1].draw(rng, self._world.config, crop_aspect=aspect)
+            self._footage[source - 1].draw(rng, self._world.config, framing=framing)
             if source
             else None
             for source in sources

@@ -116,7 +116,7 @@ class Training:
             'template_size': settings.template_size,
             'search_size': settings.search_size,
             'grid_z': settings.template_size // settings.stride,
-            'crop_aspect': settings.crop_aspect,
+            'framing': settings.framing,
         }
 
     def build(self) -> nn.Module:

@@ -129,7 +129,7 @@ def cut_out(count: int, size: int, generator: Generator) -> Tensor:
             uniform(0, 1, count, generator=generator),
             2 / size,
         )
-        used = uniform(0, 1, count, 1, 1, generator=generator) < (1.0 if part == 0 else 0.6)
+        used = uniform(0, 1, count, 1, 1, generator=generator) < (1.0 if part == 0 else 0.4)
         mask = torch.maximum(mask, shape * used)
     inside = (xy.abs().amax(-1) < 0.98).float()
     return mask * inside
@@ -171,7 +171,7 @@ def paint_sprites(count: int, size: int, generator: Generator) -> Tensor:
     plain = count // 5
     inner = torch.cat(
         [
-            paint(count - plain, size, leaves=14, largest=0.7, generator=generator),
+            paint(count - plain, size, leaves=24, largest=0.7, generator=generator),
             _soften(paint(plain, size, leaves=1, largest=0.9, generator=generator)),
         ]
     )

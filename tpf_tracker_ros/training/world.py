@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Generator, Tensor
 import torch.nn.functional as F
+from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.training.sensors import degrade, draw_failing, SensorConfig
 from tpf_tracker_ros.training.textures import (
     CHANNELS,
@@ -39,13 +40,13 @@ class WorldConfig:
     patch_share: float = 0.4  # samples whose target is a fixed patch of the background
     twin_share: float = 0.3  # distractors of the target's own shape in another dress
     occlusion_share: float = 0.12  # search views in which an object lies over the target
+    touch_share: float = 0.3  # later views in which another object begins where the target ends
     scale_deviation: float = 0.18  # of log size
     aspect_deviation: float = 0.06  # of log width and height apart
     angle_deviation: float = 0.14  # radians
     drift: float = 1.2  # of a moving object against the background, in target sizes
-    template_factor: float = 2.0  # side of a template view in target sizes
-    search_factor: float = 4.0
-    search_shift: float = 1.3  # largest offset of the search view, in target sizes
+    wide_share: float = 0.15  # search views of a second look, where the network takes one
+    search_shift: float = 0.87  # largest offset of a search view, of that which cuts the target
     search_scale: float = 0.2  # deviation of the log side of the search view
     absent_share: float = 0.05  # search views that look far away from the target
     dynamic_jitter: float = 0.1  # deviation of the dynamic template's centre and log side
@@ -92,10 +93,10 @@ class World:
         template_size: int,
         search_size: int,
         grid_z: int,
-        crop_aspect: float = 1.0,
+        framing: Framing = SQUARE,
     ) -> Batch:
         """Draw a batch of views of these sizes (px), with matches for grid_z² tokens each."""
-        scene = self._scene(batch, crop_aspect)
+        scene = self._scene(batch, framing)
         maps = torch.linalg.inv(scene.layers) @ scene.views[:, :, None]  # view -> layer
         # One sensor resolution for the whole batch: small targets come as upsampled crops.
         coarse = float(uniform(0, 1, generator=self.generator)) < self.config.sensors.coarse_share
@@ -124,7 +125,7 @@ class World:
     def _chance(self, share: float, *shape: int) -> Tensor:
         return uniform(0, 1, *shape, generator=self.generator) < share
 
-    def _scene(self, batch: int, crop_aspect: float) -> '_Scene':
+    def _scene(self, batch: int, framing: Framing) -> '_Scene':
         """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
         near = self._nearness(batch)
         patch = self._chance(self.config.patch_share, batch)
@@ -133,7 +134,7 @@ class World:
         reach = torch.where(
             patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
         )
-        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), crop_aspect)
+        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), framing)
         return _Scene(layers, views, boxes, background, sprite, tint, shown)
 
     def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,6 +183,15 @@ class World:
         half[:, :, TARGET] = torch.where(is_patch[..., None], still, half[:, :, TARGET])
         angle[:, :, TARGET] = torch.where(is_patch, turn[:, :, GROUND], angle[:, :, TARGET])
 
+        # The first distractor may touch the target, or begin below it, in either later view.
+        later = slice(DYNAMIC, None)
+        touches = self._chance(config.touch_share, batch, 2)[..., None]
+        way = uniform(-math.pi, math.pi, batch, 2, **draw)
+        reach = half[:, later, TARGET] + half[:, later, TARGET + 1]
+        apart = reach * uniform(0.6, 1.15, batch, 2, 1, **draw)
+        touching = centre[:, later, TARGET] + torch.stack([way.cos(), way.sin()], -1) * apart
+        centre[:, later, TARGET + 1] = torch.where(touches, touching, centre[:, later, TARGET + 1])
+
         # The last object may lie over a part of the target in the search view.
         covers = self._chance(config.occlusion_share, batch)[:, None]
         beside = centre[:, SEARCH, TARGET] + uniform(-0.6, 0.6, batch, 2, **draw)
@@ -219,30 +229,33 @@ class World:
         shown[:, :, 0] *= (~patch[:, None, None]).float()  # a patch is drawn with the background
         return sprite, tint, shown
 
-    def _views(self, boxes: Tensor, crop_aspect: float) -> tuple[Tensor, Tensor]:
+    def _views(self, boxes: Tensor, framing: Framing) -> tuple[Tensor, Tensor]:
         """Draw views (B, V, 3, 3) of a target, boxes (B, V, 4), and its boxes relative to them."""
         config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
-        length = side * config.template_factor
+        length = side * framing.template
+        wide = self._chance(config.wide_share if framing.wide else 0, batch)
+        factor = torch.where(wide, framing.wide, framing.search)
         jitter = config.dynamic_jitter
         look[:, DYNAMIC] += boxes[:, DYNAMIC, 2:] * self._normal(batch, 2) * jitter
         length[:, DYNAMIC] = length[:, DYNAMIC] * torch.exp(self._normal(batch) * jitter)
         length[:, SEARCH] = (
             side[:, SEARCH]
-            * config.search_factor
+            * factor
             * torch.exp((self._normal(batch) * config.search_scale).clamp(-0.5, 0.5))
         )
         # What is cropped follows the box that the tracker has, whose shape is not quite right.
         aspect = (boxes[..., 2] / boxes[..., 3]).log()
         aspect[:, DYNAMIC] += self._normal(batch) * jitter
         aspect[:, SEARCH] += self._normal(batch) * config.search_aspect
-        limit = math.log(crop_aspect)
+        limit = math.log(framing.aspect)
         sides = length[..., None] * _sides(torch.zeros_like(aspect), aspect.clamp(-limit, limit))
         shift = uniform(-1, 1, batch, 2, generator=self.generator) * config.search_shift
+        shift = shift * (0.5 - 0.5 / factor[:, None])  # in sides of the view
         away = self._chance(config.absent_share, batch)[:, None]
-        shift = torch.where(away, shift.sign() * (config.search_factor + shift.abs()), shift)
-        look[:, SEARCH] += shift * sides[:, SEARCH] / config.search_factor
+        shift = torch.where(away, shift.sign() * (1 + shift.abs()), shift)
+        look[:, SEARCH] += shift * sides[:, SEARCH]
         views = _similarity(look, sides / 2, length * 0)
         centres = (boxes[..., :2] - look) / sides + 0.5
         return views, torch.cat([centres, boxes[..., 2:] / sides], -1)
