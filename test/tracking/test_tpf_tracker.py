@@ -88,6 +88,20 @@ def test_a_box_drawn_too_narrow_stays_so_where_sizes_are_calibrated(film):
     assert abs(ratios[1] / 0.75 - 1) < abs(ratios[0] / 0.75 - 1)
 
 
+def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
+    pairs, truth = film
+    x, _, w, _ = truth[8]
+    jump = round(2 * w if x + 3 * w < 320 else -2 * w)
+    jumped = pairs[:8] + [
+        FramePair(np.roll(pair.rgb, jump, 1), np.roll(pair.thermal, jump, 1))
+        for pair in pairs[8:16]
+    ]
+    there = truth[15] + [jump, 0, 0, 0]
+    assert iou(follow(tracker, jumped, truth[0])[-1].box, there) > 0.4
+    tracker.configure(uncertain_score=0, lost_score=0)  # never unsure: no second look
+    assert iou(follow(tracker, jumped, truth[0])[-1].box, there) < 0.1
+
+
 def test_noise_is_no_contrast():
     noise = np.random.default_rng(0).normal(128, 4, (128, 128)).astype(np.uint8)
     edge = np.zeros((128, 128), np.uint8)

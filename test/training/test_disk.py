@@ -114,15 +114,18 @@ def test_the_box_lands_on_the_target_in_both_cameras(long_root):
     assert seen > 20 and flips == {False, True}
 
 
-def test_jitter_is_as_wide_as_the_worlds(long_root):
-    world = replace(WORLD, absent_share=0.0)
+@pytest.mark.parametrize('wide_share', [0.0, 1.0])
+def test_jitter_is_as_wide_as_the_worlds(long_root, wide_share):
+    world = replace(WORLD, absent_share=0.0, wide_share=wide_share)
+    views = VIEWS | {'framing': Framing(wide=8.0, aspect=2.0)}
     footage, rng = Footage(DataConfig('lasher', str(long_root))), np.random.default_rng(0)
-    real = np.array([footage.draw(rng, world, framing=VIEWS['framing']).box for _ in range(800)])
-    made = World(world, torch.Generator().manual_seed(0)).sample(200, **VIEWS).box.numpy()
+    real = np.array([footage.draw(rng, world, framing=views['framing']).box for _ in range(800)])
+    made = World(world, torch.Generator().manual_seed(0)).sample(200, **views).box.numpy()
     np.testing.assert_allclose(real[:, :2].mean(0), 0.5, atol=0.03)
     np.testing.assert_allclose(real[:, :2].std(0), made[:, :2].std(0), atol=0.03)
+    size = 0.125 if wide_share else 0.25
     for boxes in real, made:
-        assert np.sqrt(boxes[:, 2:].prod(1)).mean() == pytest.approx(0.25, abs=0.02)
+        assert np.sqrt(boxes[:, 2:].prod(1)).mean() == pytest.approx(size, rel=0.08)
     assert np.log(real[:, 2] / real[:, 3]).std() > 0.05
 
 

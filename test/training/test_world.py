@@ -1,9 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.training.sensors import SensorConfig
 from tpf_tracker_ros.training.textures import cut_out, paint_backgrounds, paint_sprites, support
-from tpf_tracker_ros.training.world import Batch, SEARCH, World, WorldConfig
+from tpf_tracker_ros.training.world import Batch, INITIAL, SEARCH, World, WorldConfig
 
 CLEAN = SensorConfig(
     coarse_share=0, dark_share=0, glare_share=0, crossover_share=0, rgb_absent_share=0,
@@ -12,9 +13,9 @@ CLEAN = SensorConfig(
 POOL = {'backgrounds': 14, 'sprites': 40}
 
 
-def draw(batch: int = 16, seed: int = 0, **config: object) -> Batch:
+def draw(batch: int = 16, seed: int = 0, framing: Framing = SQUARE, **config: object) -> Batch:
     world = World(WorldConfig(**POOL, **config), torch.Generator().manual_seed(seed))
-    return world.sample(batch, template_size=64, search_size=128, grid_z=8)
+    return world.sample(batch, template_size=64, search_size=128, grid_z=8, framing=framing)
 
 
 def test_shapes_and_ranges():
@@ -24,6 +25,24 @@ def test_shapes_and_ranges():
         assert all(image.min() >= 0 and image.max() <= 1 for image in images)
     assert batch.box.shape == (16, 4)
     assert batch.matches.shape == (16, 2, 64, 2) and batch.seen.shape == (16, 2, 64)
+
+
+@pytest.mark.parametrize(('wide_share', 'factor'), [(0.0, 3), (1.0, 6)])
+def test_views_show_as_much_as_the_framing_says(wide_share, factor):
+    framing = Framing(template=1.5, search=3, wide=6, aspect=3)
+    batch = draw(64, wide_share=wide_share, absent_share=0, framing=framing)
+    sides = batch.box[:, 2:].prod(1).sqrt()
+    assert sides.log().mean().exp().item() == pytest.approx(1 / factor, rel=0.1)
+    low, high = batch.box[:, :2] - batch.box[:, 2:] / 2, batch.box[:, :2] + batch.box[:, 2:] / 2
+    assert (low > -0.15).all() and (high < 1.15).all()  # shifts leave the target in the view
+
+
+def test_objects_touch_the_target_as_often_as_asked():
+    apart, touching = (draw(48, touch_share=n, patch_share=0, sensors=CLEAN) for n in (0, 1))
+    torch.testing.assert_close(apart.box, touching.box)
+    changed = (apart.rgb[SEARCH] - touching.rgb[SEARCH]).abs().amax((1, 2, 3)) > 0.05
+    assert changed.float().mean() > 0.8
+    torch.testing.assert_close(apart.rgb[INITIAL], touching.rgb[INITIAL])
 
 
 def test_a_seed_gives_the_same_batch():

@@ -74,7 +74,7 @@ class PixelFusionAdapter(nn.Module):
         out = self.out(joint.permute(0, 3, 1, 2))
         if self.stride == 1:
             return (rgb + thermal) / 2 + out
-        mix = torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1)  # a, b, d on the grid
+        mix = torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1).contiguous()  # a, b, d on the grid
         mix = F.interpolate(mix, scale_factor=self.stride, mode='bilinear', align_corners=False)
         a, b, d = mix[..., :height, :width].split(1, dim=1)
-        return a * rgb + b * thermal + d
+        return torch.addcmul(torch.addcmul(d, b, thermal), a, rgb)

@@ -42,12 +42,14 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images."""
-        return images.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        # Contiguous: what follows runs along rows, several times faster than along channels.
+        planes = images.permute(0, 3, 1, 2).contiguous()
+        return torch.addcmul(self.shift, planes.float(), self.scale)
 
     def undo(self, image: Tensor) -> Tensor:
         """One normalised image (3, H, W) as uint8 (H, W, 3)."""
         scaled = (image - self.shift) / self.scale
-        return scaled.round().clamp(0, 255).byte().permute(1, 2, 0)
+        return scaled.round_().clamp_(0, 255).byte().permute(1, 2, 0)
 
 
 class TemplateStep(nn.Module):
