@@ -24,6 +24,7 @@ class SensorConfig:
     blur_share: float = 0.3
     noise: float = 0.03  # largest typical deviation of sensor noise
     border_share: float = 0.25  # sides of views that reach beyond the image, where all reads zero
+    border_cut: float = 0.3  # most of a target's side that lies there in a later view
 
 
 def degrade(
@@ -34,12 +35,14 @@ def degrade(
     *,
     failing: Tensor,
     box: Tensor,
+    cut: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """
     RGB and thermal (B, 3, size, size) in 0..1 from a clean view (B, 4, s, s), s <= size.
 
     failing: bool (B, 1, 1, 1), the samples in which cameras may fail, see draw_failing. box: of
-    the target relative to the view, (B, 4) cx, cy, w, h.
+    the target relative to the view, (B, 4) cx, cy, w, h; cut: the share of its sides that may lie
+    beyond the image.
     """
     draw = _Draw(failing, generator)
     rgb, thermal = clean[:, :3], clean[:, 3:]
@@ -59,7 +62,7 @@ def degrade(
             F.interpolate(x, size=(size, size), mode='bilinear', align_corners=False)
             for x in (rgb, thermal)
         )
-    inside = _image_area(size, config.border_share, generator, box)
+    inside = _image_area(size, config.border_share, cut, generator, box)
     return rgb * inside, thermal * inside
 
 
@@ -128,17 +131,21 @@ def _leave_out(
     )
 
 
-def _image_area(size: int, share: float, generator: Generator, box: Tensor) -> Tensor:
+def _image_area(
+    size: int, share: float, cut: float, generator: Generator, box: Tensor
+) -> Tensor:
     """
     Masks (B, 1, size, size) that are zero beyond the image's edges.
 
-    Each side has one in a share of the views, somewhere between the target and the view's end.
-    box: (B, 4) cx, cy, w, h of the target relative to the view.
+    Each side has one in a share of the views, somewhere between the view's end and the target,
+    or a part `cut` of the target's side further. box: (B, 4) cx, cy, w, h of the target relative
+    to the view.
     """
     batch = len(box)
-    room = torch.cat([box[:, :2] - box[:, 2:] / 2, 1 - box[:, :2] - box[:, 2:] / 2], 1)
-    cut = uniform(0, 1, batch, 4, generator=generator) < share
-    gap = cut * room.clamp(0, 1) * uniform(0, 1, batch, 4, generator=generator)  # l, t, r, b
+    reach = box[:, 2:] * (0.5 - cut)
+    room = torch.cat([box[:, :2] - reach, 1 - box[:, :2] - reach], 1)
+    there = uniform(0, 1, batch, 4, generator=generator) < share
+    gap = there * room.clamp(0, 1) * uniform(0, 1, batch, 4, generator=generator)  # l, t, r, b
     xy = (pixel_grid(size, generator.device) + 1) / 2
     low, high = gap[:, None, None, :2], 1 - gap[:, None, None, 2:]
     return ((xy >= low) & (xy <= high)).all(-1)[:, None].float()

@@ -113,6 +113,7 @@ class World:
                 self.generator,
                 failing=failing,
                 box=scene.boxes[:, view],
+                cut=self.config.sensors.border_cut if view != INITIAL else 0.0,
             )
             rgb.append(a)
             thermal.append(b)
