@@ -6,7 +6,7 @@ import time
 
 import cv2
 import numpy as np
-from tpf_tracker_ros.core.boxes import check_box, clip_box
+from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre
 from tpf_tracker_ros.core.crops import Window
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
@@ -19,6 +19,7 @@ from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 # Where the search views of the first frame look, in target sizes beside the target.
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
+INERTIA = 0.8  # share of the last step that the next one is expected to be
 LARGEST_SIZE_ERROR = 0.5  # of log width and height
 
 
@@ -53,7 +54,7 @@ class TpfTracker:
     def initialize(self, pair: FramePair, box: np.ndarray) -> None:
         """Start on box (4,) x, y, w, h px in this pair. Raises TpfError on a bad box."""
         box = check_box(box, pair.size)
-        self._size, self._box = pair.size, box
+        self._size, self._box, self._velocity = pair.size, box, np.zeros(2)
         self._scores: list[float] = []
         self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
         self._range.reset()
@@ -79,7 +80,8 @@ class TpfTracker:
         with _timed(stages, 'crop'):
             if pair.thermal is not None:
                 self._range.update(pair.thermal)
-            window = self._window(self._box, self._framing.search)
+            expected = np.concatenate([self._box[:2] + self._velocity, self._box[2:]])
+            window = self._window(expected, self._framing.search)
             crop, modality = self._crop(pair, window, self._engine.search_size)
             if modality != self._modality:
                 self._follow_modality(pair, modality)
@@ -87,14 +89,14 @@ class TpfTracker:
             relative, score = self._engine.locate(self._templates, *crop)
             found = window.to_image(relative)
             if self._framing.wide and score < self.config.uncertain_score:
-                found, score = self._look_wider(pair, found, score)
+                found, score = self._look_wider(pair, expected, found, score)
         with _timed(stages, 'template'):
             box = self._smooth(found, score)
             self._judge(score)
-            if self.state is not TrackState.LOST:
-                self._box = box
+            self._move(box)
             updated = self._renew_template(pair, score)
-        return TrackResult(self._box.copy(), score, self.state, modality, updated, stages)
+        shown = clip_box(self._box, self._size, self._margin)
+        return TrackResult(shown, score, self.state, modality, updated, stages)
 
     def fuse(self, pair: FramePair) -> np.ndarray:
         """Return the whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too."""
@@ -111,18 +113,20 @@ class TpfTracker:
         return Window.around(box, factor, aspect=self._framing.aspect)
 
     def _look_wider(
-        self, pair: FramePair, found: np.ndarray, score: float
+        self, pair: FramePair, expected: np.ndarray, found: np.ndarray, score: float
     ) -> tuple[np.ndarray, float]:
         """
-        Return the better of this box (4,) px and score and those of a wider window.
+        Return the box (4,) px and score that a wider window shows, if it is sure of them.
 
         Not in the paper: a narrow window sees the target sharply and few others like it, but a
         jump of more than the target's size leaves it.
         """
-        window = self._window(self._box, self._framing.wide)
+        window = self._window(expected, self._framing.wide)
         crop, _ = self._crop(pair, window, self._engine.search_size)
         relative, wide_score = self._engine.locate(self._templates, *crop)
-        return (window.to_image(relative), wide_score) if wide_score > score else (found, score)
+        if wide_score < self.config.uncertain_score:
+            return found, score
+        return window.to_image(relative), wide_score
 
     def _template_crop(self, pair: FramePair) -> tuple[tuple, str]:
         window = self._window(self._box, self._framing.template)
@@ -195,7 +199,7 @@ class TpfTracker:
 
     def _smooth(self, found: np.ndarray, score: float) -> np.ndarray:
         """
-        Return the found box (4,) at its centre, its size corrected and eased, clipped.
+        Return the found box (4,) at its centre, its size corrected and eased.
 
         Not in the paper: a small network's sizes jitter, and each window follows from the box. A
         score between DOUBTFUL and CONFIDENT moves the size less, as in SiamRPN.
@@ -205,8 +209,21 @@ class TpfTracker:
         keep = 1 - (1 - config.size_smoothing) * trust
         corrected = found[2:] * np.exp(config.size_calibration * self._size_error)
         size = self._box[2:] ** keep * corrected ** (1 - keep)
-        box = np.concatenate([found[:2] + (found[2:] - size) / 2, size])
-        return clip_box(box, self._size, self._margin)
+        size = size.clip(self._margin, self._size)
+        return np.concatenate([found[:2] + (found[2:] - size) / 2, size])
+
+    def _move(self, box: np.ndarray) -> None:
+        """
+        Go on from this box (4,), which may reach beyond the image, but not with its centre.
+
+        Not in the paper: the next window lies where the target will be if it keeps its velocity.
+        """
+        if self.state is TrackState.LOST:
+            self._velocity = np.zeros(2)
+            return
+        middle = centre(box).clip(0, self._size)
+        self._velocity = INERTIA * (middle - centre(self._box))
+        self._box = from_centre(*middle, *box[2:])
 
     def _judge(self, score: float) -> None:
         """

@@ -131,9 +131,7 @@ def _leave_out(
     )
 
 
-def _image_area(
-    size: int, share: float, cut: float, generator: Generator, box: Tensor
-) -> Tensor:
+def _image_area(size: int, share: float, cut: float, generator: Generator, box: Tensor) -> Tensor:
     """
     Masks (B, 1, size, size) that are zero beyond the image's edges.
 
