@@ -116,7 +116,7 @@ class TpfTracker:
         self, pair: FramePair, expected: np.ndarray, found: np.ndarray, score: float
     ) -> tuple[np.ndarray, float]:
         """
-        Return the box (4,) px and score that a wider window shows, if it is sure of them.
+        Return the better of this box (4,) px and score and those of a wider window.
 
         Not in the paper: a narrow window sees the target sharply and few others like it, but a
         jump of more than the target's size leaves it.
@@ -124,9 +124,7 @@ class TpfTracker:
         window = self._window(expected, self._framing.wide)
         crop, _ = self._crop(pair, window, self._engine.search_size)
         relative, wide_score = self._engine.locate(self._templates, *crop)
-        if wide_score < self.config.uncertain_score:
-            return found, score
-        return window.to_image(relative), wide_score
+        return (window.to_image(relative), wide_score) if wide_score > score else (found, score)
 
     def _template_crop(self, pair: FramePair) -> tuple[tuple, str]:
         window = self._window(self._box, self._framing.template)
