@@ -85,6 +85,13 @@ def test_training_learns(tmp_path):
     assert after.giou < before.giou and after.score < before.score
 
 
+def test_a_batch_without_any_target_in_view_has_a_finite_loss(tmp_path):
+    config = replace(CONFIG, world=replace(CONFIG.world, absent_share=1.0))
+    training = SupervisedTraining(config, tmp_path)
+    terms = training.compute(training.world.sample(2, template_size=64, search_size=128, grid_z=8))
+    assert terms['giou'] == 0 and torch.isfinite(terms['loss'])
+
+
 @pytest.mark.parametrize('adapter', ['', 'fresh', 'file'])
 def test_backbone_and_adapter_can_come_from_two_files(tmp_path, adapter):
     weights = packaged_weights('tpf_tiny')

@@ -44,12 +44,13 @@ def losses_of(maps: TpfOutput, batch: Batch, matching: Tensor) -> Losses:
     cell = (batch.box[:, :2] * grid).floor().long().clamp(0, grid - 1)
     box = box_at(size, offset, cell)[inside]
     truth = batch.box[inside]
+    count = max(1, len(truth))  # no target may be in view: a mean would be nan
     with torch.no_grad():
         found, _ = decode(score, size, offset)
-        iou = (1 - giou_loss(found[inside], truth)).clamp(min=0).mean()
+        iou = (1 - giou_loss(found[inside], truth)).clamp(min=0).sum() / count
     return Losses(
-        giou=giou_loss(box, truth).mean(),
-        l1=(box - truth).abs().mean(),
+        giou=giou_loss(box, truth).sum() / count,
+        l1=(box - truth).abs().sum() / (4 * count),
         score=focal_loss(score, target),
         matching=matching,
         iou=iou,
