@@ -81,14 +81,16 @@ class TpfTracker:
             if pair.thermal is not None:
                 self._range.update(pair.thermal)
             expected = np.concatenate([self._box[:2] + self._velocity, self._box[2:]])
-            window = self._window(expected, self._framing.search)
+            lost = self.state is TrackState.LOST
+            wide = self._framing.wide
+            window = self._window(expected, wide if lost and wide else self._framing.search)
             crop, modality = self._crop(pair, window, self._engine.search_size)
             if modality != self._modality:
                 self._follow_modality(pair, modality)
         with _timed(stages, 'network'):
             relative, score = self._engine.locate(self._templates, *crop)
             found = window.to_image(relative)
-            if self._framing.wide and score < self.config.uncertain_score:
+            if wide and not lost and score < self.config.uncertain_score:
                 found, score = self._look_wider(pair, expected, found, score)
         with _timed(stages, 'template'):
             box = self._smooth(found, score)
