@@ -117,7 +117,11 @@ def test_an_adapter_that_is_not_trained_stays(tmp_path):
 
 def test_experts_go_on_teaching_the_adapter_where_that_has_a_weight(tmp_path):
     config = replace(
-        CONFIG, learning_rate=1e-2, warmup=1, fusion=DistillConfig(experts=['laplacian'])
+        CONFIG,
+        learning_rate=1e-2,
+        warmup=1,
+        fusion_share=1.0,
+        fusion=DistillConfig(experts=['laplacian']),
     )
     ends = []
     for weight in (0.0, 100.0):
@@ -125,7 +129,7 @@ def test_experts_go_on_teaching_the_adapter_where_that_has_a_weight(tmp_path):
             replace(config, fusion_weight=weight), tmp_path / str(weight)
         )
         batch = training._sample()
-        training._train_chunk(12)
+        training._train_chunk(8)
         judge = SupervisedTraining(replace(config, fusion_weight=1.0), tmp_path)
         judge.model.load_state_dict(training.model.state_dict())
         ends.append(float(judge.compute(batch)['fusion']))

@@ -10,7 +10,7 @@ CLEAN = SensorConfig(
     coarse_share=0, dark_share=0, glare_share=0, crossover_share=0, rgb_absent_share=0,
     thermal_absent_share=0, blur_share=0, noise=0, border_share=0,
 )  # fmt: skip
-POOL = {'backgrounds': 14, 'sprites': 40}
+POOL = {'backgrounds': 7, 'sprites': 20}
 
 
 def draw(batch: int = 16, seed: int = 0, framing: Framing = SQUARE, **config: object) -> Batch:
@@ -30,7 +30,8 @@ def test_shapes_and_ranges():
 @pytest.mark.parametrize(('wide_share', 'factor'), [(0.0, 3), (1.0, 6)])
 def test_views_show_as_much_as_the_framing_says(wide_share, factor):
     framing = Framing(template=1.5, search=3, wide=6, aspect=3)
-    batch = draw(64, wide_share=wide_share, absent_share=0, framing=framing)
+    there = {'absent_share': 0, 'lured_share': 0, 'occlusion_share': 0}
+    batch = draw(64, wide_share=wide_share, framing=framing, **there)
     sides = batch.box[:, 2:].prod(1).sqrt()
     assert sides.log().mean().exp().item() == pytest.approx(1 / factor, rel=0.1)
     low, high = batch.box[:, :2] - batch.box[:, 2:] / 2, batch.box[:, :2] + batch.box[:, 2:] / 2
@@ -38,11 +39,36 @@ def test_views_show_as_much_as_the_framing_says(wide_share, factor):
 
 
 def test_objects_touch_the_target_as_often_as_asked():
-    apart, touching = (draw(48, touch_share=n, patch_share=0, sensors=CLEAN) for n in (0, 1))
+    apart, touching = (
+        draw(48, touch_share=share, patch_share=0, lured_share=0, sensors=CLEAN)
+        for share in (0, 1)
+    )
     torch.testing.assert_close(apart.box, touching.box)
     changed = (apart.rgb[SEARCH] - touching.rgb[SEARCH]).abs().amax((1, 2, 3)) > 0.05
     assert changed.float().mean() > 0.8
     torch.testing.assert_close(apart.rgb[INITIAL], touching.rgb[INITIAL])
+
+
+def test_a_hidden_target_counts_as_absent_and_a_covered_one_keeps_its_box():
+    free, covered = (draw(96, occlusion_share=n, patch_share=0, sensors=CLEAN) for n in (0, 1))
+    hidden = free.box[:, 0] - covered.box[:, 0] > 1
+    assert 0.01 < hidden.float().mean() < 0.3
+    assert (covered.box[hidden, :2] < 0).all()
+    covers = ~hidden & (free.box[:, 0] > -1)
+    torch.testing.assert_close(covered.box[covers], free.box[covers])
+    middle = covered.seen[:, 0].unflatten(1, (8, 8))[:, 3:5, 3:5].float().mean((1, 2))
+    assert middle[hidden].mean() < 0.2 < middle[covers].mean()
+
+
+def test_a_lured_view_shows_a_distractor_in_its_middle():
+    """So the target is in view where it touches the distractor, and seldom elsewhere."""
+    apart, touching = (
+        draw(48, touch_share=share, lured_share=1, patch_share=0, wide_share=0, sensors=CLEAN)
+        for share in (0, 1)
+    )
+    near = ((apart.box[:, :2] - 0.5).abs().amax(1) < 0.5).float().mean()
+    nearer = ((touching.box[:, :2] - 0.5).abs().amax(1) < 0.5).float().mean()
+    assert near < 0.6 < nearer
 
 
 def test_a_seed_gives_the_same_batch():

@@ -26,6 +26,7 @@ from tpf_tracker_ros.training.textures import (
 
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
 GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
+HIDDEN = 0.15  # a target of which less is to be seen counts as absent
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class WorldConfig:
     sprite_size: int = 48  # texels
     objects: int = 3  # in each scene, the target among them
     patch_share: float = 0.4  # samples whose target is a fixed patch of the background
-    twin_share: float = 0.3  # distractors of the target's own shape in another dress
-    occlusion_share: float = 0.12  # search views in which an object lies over the target
+    twin_share: float = 0.45  # distractors of the target's shape, half of them in its dress dyed
+    occlusion_share: float = 0.3  # search views in which an object lies over the target
     touch_share: float = 0.3  # later views in which another object begins where the target ends
     scale_deviation: float = 0.18  # of log size
     aspect_deviation: float = 0.06  # of log width and height apart
@@ -49,6 +50,7 @@ class WorldConfig:
     search_shift: float = 0.87  # largest offset of a search view, of that which cuts the target
     search_scale: float = 0.2  # deviation of the log side of the search view
     absent_share: float = 0.05  # search views that look far away from the target
+    lured_share: float = 0.12  # search views around a distractor, as after a mistake
     dynamic_jitter: float = 0.1  # deviation of the dynamic template's centre and log side
     search_aspect: float = 0.2  # deviation of the log aspect ratio of the search view
     faint_share: float = 0.12  # views in which the object shows in one modality only
@@ -61,7 +63,8 @@ class Batch:
     One training batch.
 
     rgb, thermal: three views each (initial template, dynamic template, search), float
-    (B, 3, S, S) in 0..1. box: (B, 4) cx, cy, w, h of the target relative to the search view.
+    (B, 3, S, S) in 0..1. box: (B, 4) cx, cy, w, h of the target relative to the search view,
+    with a centre outside of 0..1 where the target is absent or hidden.
     matches: (B, 2, N, 2) x, y in 0..1 of the search view where the N tokens of either template
     lie now; seen: (B, 2, N) whether they are visible there.
     """
@@ -85,6 +88,7 @@ class World:
         self._sprites = _in_chunks(paint_sprites, config.sprites, config.sprite_size, generator)
         self._support = support(self._sprites[:, CHANNELS])
         self._detail = _detail(self._backgrounds)
+        self._nowhere = torch.tensor([9.0, 9, 0, 0], device=self.device)  # off a view's centre
 
     def sample(
         self,
@@ -118,7 +122,9 @@ class World:
             rgb.append(a)
             thermal.append(b)
         matches, seen = self._matches(scene, maps, grid_z)
-        return Batch(tuple(rgb), tuple(thermal), scene.boxes[:, SEARCH], matches, seen)
+        hidden = self._visible_share(scene, maps) < HIDDEN
+        box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
+        return Batch(tuple(rgb), tuple(thermal), box, matches, seen)
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
@@ -131,12 +137,13 @@ class World:
         near = self._nearness(batch)
         patch = self._chance(self.config.patch_share, batch)
         layers, background = self._paths(near, patch)
-        sprite, tint, shown = self._dresses(batch, patch)
+        sprite, shape, tint, shown = self._dresses(batch, patch)
         reach = torch.where(
             patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
         )
-        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), framing)
-        return _Scene(layers, views, boxes, background, sprite, tint, shown)
+        lure = layers[:, SEARCH, TARGET + 1, :2, 2]
+        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing)
+        return _Scene(layers, views, boxes, background, sprite, shape, tint, shown)
 
     def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -157,7 +164,9 @@ class World:
         growth = growth + growth[:, :, :1]
         turn = turn + 0.5 * turn[:, :, :1]
 
-        log_aspect = self._normal(batch, 1, count + 1) * 0.35 + stretch
+        log_aspect = self._normal(batch, 1, count + 1) * 0.35
+        log_aspect[:, :, -1] *= 2  # the occluder may be a bar: the target shows at either end
+        log_aspect = log_aspect + stretch
         size = torch.exp(uniform(-0.5, 0.6, batch, 1, count + 1, **draw))
         size[:, :, TARGET] = 1
         half = 0.5 * size[..., None] * _sides(growth, log_aspect)
@@ -195,7 +204,7 @@ class World:
 
         # The last object may lie over a part of the target in the search view.
         covers = self._chance(config.occlusion_share, batch)[:, None]
-        beside = centre[:, SEARCH, TARGET] + uniform(-0.6, 0.6, batch, 2, **draw)
+        beside = centre[:, SEARCH, TARGET] + uniform(-0.8, 0.8, batch, 2, **draw)
         centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
         return _similarity(centre, half, angle), background
 
@@ -209,12 +218,14 @@ class World:
         loose = torch.tensor([0.0, 0.2, 0.0], device=self.device)[:, None]
         return fixed + loose * self._normal(batch, 1, 1)
 
-    def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sprites (B, objects), tints (B, objects, 4), how much shows (B, V, objects, 2)."""
+    def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sprites, shapes (B, objects), tints (B, objects, 4), what shows (B, V, objects, 2)."""
         config, count, draw = self.config, self.config.objects, {'generator': self.generator}
         sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
         twin = self._chance(config.twin_share, batch, count)
-        sprite = torch.where(twin, sprite[:, :1], sprite)
+        shape = torch.where(twin, sprite[:, :1], sprite)
+        dyed = twin & self._chance(0.5, batch, count)
+        sprite = torch.where(dyed, sprite[:, :1], sprite)
         tint = uniform(-0.35, 0.35, batch, count, CHANNELS, **draw)
         tint[:, 0] = 0
         faint = uniform(0, 0.3, batch, 3, count, **draw)  # each view: now it shows, now not
@@ -228,10 +239,14 @@ class World:
             -1,
         )
         shown[:, :, 0] *= (~patch[:, None, None]).float()  # a patch is drawn with the background
-        return sprite, tint, shown
+        return sprite, shape, tint, shown
 
-    def _views(self, boxes: Tensor, framing: Framing) -> tuple[Tensor, Tensor]:
-        """Draw views (B, V, 3, 3) of a target, boxes (B, V, 4), and its boxes relative to them."""
+    def _views(self, boxes: Tensor, lure: Tensor, framing: Framing) -> tuple[Tensor, Tensor]:
+        """
+        Draw views (B, V, 3, 3) of a target, and its boxes (B, V, 4) relative to them.
+
+        boxes: (B, V, 4) of the target; lure: (B, 2) the centre of a distractor in the search view.
+        """
         config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
@@ -256,6 +271,9 @@ class World:
         shift = shift * (0.5 - 0.5 / factor[:, None])  # in sides of the view
         away = self._chance(config.absent_share, batch)[:, None]
         shift = torch.where(away, shift.sign() * (1 + shift.abs()), shift)
+        lured = self._chance(config.lured_share, batch)[:, None]
+        look[:, SEARCH] = torch.where(lured, lure, look[:, SEARCH])
+        shift = torch.where(lured, 0.3 * shift, shift)
         look[:, SEARCH] += shift * sides[:, SEARCH]
         views = _similarity(look, sides / 2, length * 0)
         centres = (boxes[..., :2] - look) / sides + 0.5
@@ -279,7 +297,9 @@ class World:
 
         canvas = look_up(self._backgrounds[scene.background], 0, 'reflection')
         for index in self._order():
-            painted = look_up(self._sprites[scene.sprite[:, index]], index + 1, 'zeros')
+            dress = self._sprites[scene.sprite[:, index], :CHANNELS]
+            outline = self._sprites[scene.shape[:, index], CHANNELS:]
+            painted = look_up(torch.cat([dress, outline], 1), index + 1, 'zeros')
             colour = painted[:, :CHANNELS] + scene.tint[:, index, :, None, None]
             alpha = painted[:, CHANNELS:]
             shown = scene.shown[:, view, index, :, None, None]
@@ -313,6 +333,21 @@ class World:
             spots.append(spot / 2 + 0.5)
         return torch.stack(spots, 1), torch.stack(visible, 1)
 
+    def _visible_share(self, scene: '_Scene', maps: Tensor) -> Tensor:
+        """Give the share (B,) of the target that nothing hides in the search view."""
+        line = torch.linspace(-0.95, 0.95, 8, device=self.device)
+        spots = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
+        spots = spots.expand(len(maps), -1, -1, -1)  # of the target's layer
+        outline = self._sprites[scene.shape[:, 0], CHANNELS:]
+        solid = F.grid_sample(outline, spots, align_corners=False)[:, 0, 0] > 0.5
+        patch = (scene.shown[:, SEARCH, 0].amax(-1) == 0)[:, None]
+        solid = solid | patch
+        onto = torch.linalg.inv(maps[:, SEARCH, None, TARGET])
+        points = spots @ onto[..., :2, :2].transpose(-1, -2) + onto[..., None, :2, 2]
+        top = self._top_layer(scene, maps, SEARCH, points)
+        seen = (top == torch.where(patch, GROUND, TARGET)) & solid
+        return seen.sum(1) / solid.sum(1).clamp(min=1)
+
     def _top_layer(self, scene: '_Scene', maps: Tensor, view: int, points: Tensor) -> Tensor:
         """Index (B, N) of the layer that lies on top at points (B, 1, N, 2) of a view."""
         maps = maps[:, view]
@@ -320,7 +355,7 @@ class World:
         for index in self._order():
             inside = points @ maps[:, None, index + 1, :2, :2].transpose(-1, -2)
             inside = inside + maps[:, None, None, index + 1, :2, 2]
-            mask = self._sprites[scene.sprite[:, index], CHANNELS:]
+            mask = self._sprites[scene.shape[:, index], CHANNELS:]
             alpha = F.grid_sample(mask, inside, align_corners=False)[:, 0, 0]
             solid = (alpha > 0.5) & (scene.shown[:, view, index].amax(-1) > 0)[:, None]
             top = torch.where(solid, index + 1, top)
@@ -333,7 +368,8 @@ class _Scene:
     views: Tensor  # (B, V, 3, 3): view coordinates -1..1 to the world
     boxes: Tensor  # (B, V, 4) cx, cy, w, h of the target relative to each view
     background: Tensor  # (B,) texture indices
-    sprite: Tensor  # (B, objects)
+    sprite: Tensor  # (B, objects) whose dress it has
+    shape: Tensor  # (B, objects) the sprite whose silhouette it has
     tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
     shown: Tensor  # (B, V, objects, 2) how much shows in rgb and in thermal
 
