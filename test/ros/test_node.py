@@ -119,6 +119,8 @@ def test_images_are_rendered_only_while_someone_subscribes(tracker_node):
         for received in images.values():
             assert {(m.width, m.height, m.encoding) for m in received} == {(*SIZE, 'rgb8')}
             assert all(m.header.frame_id == 'rgb' and max(m.data) > 100 for m in received)
+            shown = stamps(received)
+            assert shown == sorted(shown) and set(shown) <= set(stamps(graph.tracks))
 
 
 def test_bearing_from_camera_info(tracker_node):

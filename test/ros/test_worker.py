@@ -1,6 +1,9 @@
 """The worker: newest pair wins, commands in order, nothing that happens to a pair ends it."""
 
 import itertools
+import os
+import queue
+import sys
 import threading
 import time
 
@@ -95,6 +98,19 @@ class Bench:
             (step.paired.stamp // PERIOD, step.result and step.result.box[0], step.identity)
             for step in self.steps
         ]
+
+
+class SlowRendering:
+    """Takes until may_go_on is set; tells when one begins."""
+
+    def __init__(self):
+        self.begun, self.may_go_on = threading.Semaphore(0), threading.Event()
+        self.stamps = []
+
+    def __call__(self, step):
+        self.begun.release()
+        assert self.may_go_on.wait(5)
+        self.stamps.append(step.paired.stamp // PERIOD)
 
 
 @pytest.fixture
@@ -269,24 +285,81 @@ def test_settings_reach_the_tracker_between_two_pairs(bench):
     assert b.tracker.settings == {'lost_after': 3}
 
 
-def test_slow_rendering_leaves_most_of_the_time_to_tracking(bench):
-    rendered = []
+def test_tracking_does_not_wait_for_rendering_and_the_newest_step_is_rendered(bench):
+    slow = SlowRendering()
+    b = bench(init_box=BOX, render=slow)
+    b.feed(1)
+    assert slow.begun.acquire(timeout=5)  # the first one is in hand
+    b.feed(*range(2, 10))
+    assert [index for index, *_ in b.published()] == list(range(1, 10))
+    assert b.worker.dropped == 0 and slow.stamps == []
+    slow.may_go_on.set()
+    assert slow.begun.acquire(timeout=5)
+    b.worker.close()
+    assert slow.stamps == [1, 9]
+
+
+def test_a_rendering_of_before_a_jump_of_time_disturbs_nothing(bench):
+    slow = SlowRendering()
+    b = bench(init_box=BOX, render=slow)
+    b.feed(8)
+    assert slow.begun.acquire(timeout=5)
+    b.feed(9)
+    b.feed(1, 2, epoch=1)
+    b.worker.reset()
+    b.feed(3, epoch=1)
+    slow.may_go_on.set()
+    assert slow.begun.acquire(timeout=5)
+    b.worker.close()
+    assert slow.stamps == [8, 3] and b.reports == []
+    assert b.published()[2:] == [(1, 10, '2'), (2, 11, '2'), (3, 10, '3')]
+
+
+def test_an_error_while_rendering_is_one_report_and_the_next_step_is_rendered(bench):
+    rendered = queue.Queue()
 
     def render(step):
-        rendered.append(step)
-        time.sleep(0.05)
+        rendered.put(step.paired.stamp // PERIOD)
+        if step.paired.stamp == PERIOD:
+            raise RuntimeError('no picture')
 
     b = bench(init_box=BOX, render=render)
-    for index in range(60):  # 100 Hz for 0.6 s: rendering never fits between two pairs
+    for index in range(1, 4):
         b.submit(index)
-        time.sleep(0.01)
-    b.settle()
-    before = len(rendered)
-    assert 2 <= before <= 5 and b.worker.finished > 30
-    for index in range(100, 105):  # 5 Hz: it always fits
-        b.submit(index)
-        time.sleep(0.2)
-    assert len(rendered) >= before + 4
+        assert rendered.get(timeout=5) == index
+    assert b.reports == ['RuntimeError: no picture']
+
+
+def test_close_waits_for_the_rendering_in_hand_and_ends_both_threads(bench):
+    threads = threading.active_count()
+    slow = SlowRendering()
+    b = bench(init_box=BOX, render=slow)
+    assert threading.active_count() == threads + 2
+    b.feed(1)
+    assert slow.begun.acquire(timeout=5)
+    b.feed(2)
+    closing = threading.Thread(target=b.worker.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive() and slow.stamps == []
+    slow.may_go_on.set()
+    closing.join(5)
+    assert threading.active_count() == threads and slow.stamps == [1]
+    assert 'render' in b.worker.latencies.summary()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux has priorities of threads')
+def test_rendering_has_a_lower_priority_than_tracking(bench):
+    nice = queue.Queue()
+
+    def note(*_):
+        nice.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    b = bench(render=note)
+    b.worker._command(note)
+    tracking = nice.get(timeout=5)
+    b.submit(1)
+    assert nice.get(timeout=5) > tracking
 
 
 def test_latencies_by_stage(bench):

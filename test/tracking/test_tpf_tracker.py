@@ -1,4 +1,5 @@
 from itertools import islice
+import threading
 
 import numpy as np
 import pytest
@@ -158,6 +159,26 @@ def test_the_fused_frame_has_the_frames_size_and_shows_the_frame(film, tracker):
     assert fused.shape == pair.rgb.shape and fused.dtype == np.uint8
     alone = tracker.fuse(FramePair(pair.rgb, None))
     assert np.corrcoef(alone.mean(-1).ravel(), pair.rgb.mean(-1).ravel())[0, 1] > 0.9
+
+
+def test_fusing_in_another_thread_changes_no_box(film, tracker):
+    pairs, truth = film
+    alone = [result.box for result in follow(tracker, pairs[:12], truth[0])]
+    tracker.stop()
+    hot = FramePair(pairs[0].rgb, pairs[0].thermal + np.uint16(3000))
+    images, over = [tracker.fuse(hot)], threading.Event()
+
+    def fuse():
+        while not over.is_set():
+            images.append(tracker.fuse(hot))
+
+    thread = threading.Thread(target=fuse)
+    thread.start()
+    beside = [result.box for result in follow(tracker, pairs[:12], truth[0])]
+    over.set()
+    thread.join()
+    np.testing.assert_array_equal(beside, alone)
+    assert len(images) > 2 and images[0].std() > 10
 
 
 def test_misuse_is_refused_in_words(film, tracker):

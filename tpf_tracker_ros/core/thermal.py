@@ -13,6 +13,8 @@ class ThermalRange:
     """
     Percentile range of a thermal stream, smoothed exponentially over frames.
 
+    One thread moves the range, others may apply it meanwhile.
+
     low, high: percentiles mapped to 0 and 255. smoothing: share of the old range that each new
     frame keeps (0: none). uint8 images are displays already and pass unchanged.
     """
@@ -21,19 +23,15 @@ class ThermalRange:
         self.low, self.high, self.smoothing = low, high, smoothing
         self.reset()
 
-    def reset(self) -> None:
-        """Forget the stream; the next frame sets the range alone."""
-        self._range: np.ndarray | None = None
+    def reset(self, thermal: np.ndarray | None = None) -> None:
+        """Forget the stream; this frame (H, W), or the next one, sets the range alone."""
+        self._range = None if thermal is None else self._percentiles(thermal)
 
     def update(self, thermal: np.ndarray) -> None:
         """Let a whole frame (H, W) move the range. NaN and infinite pixels do not count."""
-        if thermal.dtype == np.uint8:
+        now = self._percentiles(thermal)
+        if now is None:
             return
-        sample = thermal[::4, ::4]  # a sixteenth of the pixels fixes a percentile well enough
-        sample = sample[np.isfinite(sample)]
-        if sample.size == 0:
-            return
-        now = np.percentile(sample, (self.low, self.high))
         if self._range is None:
             self._range = now
         else:
@@ -43,9 +41,10 @@ class ThermalRange:
         """Return a frame or a crop of it (H, W) as uint8 by the current range; NaN becomes 0."""
         if thermal.dtype == np.uint8:
             return thermal
-        if self._range is None:
+        current = self._range
+        if current is None:
             return np.zeros(thermal.shape, np.uint8)
-        low, high = self._range
+        low, high = current
         scaled = (thermal.astype(np.float32) - low) * (255 / max(high - low, 1e-6))
         return np.nan_to_num(scaled, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8)
 
@@ -53,3 +52,11 @@ class ThermalRange:
         """Update by this frame, then map it."""
         self.update(thermal)
         return self.apply(thermal)
+
+    def _percentiles(self, thermal: np.ndarray) -> np.ndarray | None:
+        """Low and high of a frame (H, W), or None where it has none to tell."""
+        if thermal.dtype == np.uint8:
+            return None
+        sample = thermal[::4, ::4]  # a sixteenth of the pixels fixes a percentile well enough
+        sample = sample[np.isfinite(sample)]
+        return np.percentile(sample, (self.low, self.high)) if sample.size else None

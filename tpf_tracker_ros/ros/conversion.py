@@ -118,14 +118,14 @@ class PairConverter:
     Paired messages to a FramePair on the RGB grid.
 
     values: the node's parameters by name. warning: what looks wrong about the latest pair, or
-    None. Converts in one thread; configure and take_info may be called from another.
+    None. Threads may convert side by side and call configure and take_info meanwhile.
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.warning: str | None = None
         self._infos: dict[str, CameraInfo] = {}
-        self._registration: registration.Registration | None = None
-        self._made_from: tuple | None = None
+        # What the registration was made from, and itself: one tuple, so that they always match.
+        self._made: tuple[tuple | None, registration.Registration | None] = None, None
         self._rgb_size: tuple[int, int] | None = None
         self.configure(values)
 
@@ -181,10 +181,10 @@ class PairConverter:
         size = thermal.shape[1::-1]
         # With the RGB camera dead from the start, its image is taken to be as large.
         made_from = (settings, size, self._rgb_size or size, *infos)
-        if self._made_from != made_from:
-            self._registration = _make_registration(*made_from)
-            self._made_from = made_from
-        return self._registration.apply(thermal)
+        made = self._made
+        if made[0] != made_from:
+            made = self._made = made_from, _make_registration(*made_from)
+        return made[1].apply(thermal)
 
     def _needed_infos(self, method: str) -> list[CameraInfo]:
         missing = [name for name in ('thermal', 'rgb') if name not in self._infos]

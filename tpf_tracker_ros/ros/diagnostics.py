@@ -22,7 +22,7 @@ PATIENCE = 2.0  # s until a camera that has not begun yet is reported
 
 
 class Latencies:
-    """Percentiles of the latest durations of each stage. One thread adds, another may read."""
+    """Percentiles of the latest durations. One thread adds to a stage, another may read it."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))

@@ -1,7 +1,7 @@
 """
 The lifecycle node `tpf_tracker`: images in, boxes and fused images out.
 
-Callbacks only store and pair; the worker's thread tracks and publishes. `python -m
+Callbacks only store and pair; the worker's threads track and render, and publish. `python -m
 tpf_tracker_ros.ros.node` runs it; it configures and activates itself unless autostart:=false.
 """
 
@@ -174,7 +174,7 @@ class TrackerNode(LifecycleNode):
         self._free()
 
     def destroy_node(self) -> None:
-        """End the worker's thread first: it publishes."""
+        """End the worker's threads first: they publish."""
         self._stop()
         super().destroy_node()
 
@@ -316,7 +316,7 @@ class TrackerNode(LifecycleNode):
         elif self._tracker:
             self._tracker.configure(**parameters.tracker_settings(values))
 
-    # ---- what goes out, from the worker's thread ----
+    # ---- what goes out, from the worker's threads ----
 
     def _publish_tracks(self, step: Step) -> None:
         header = _header(step)
@@ -336,7 +336,7 @@ class TrackerNode(LifecycleNode):
         self._tracks.publish(to_detections(header, detection))
 
     def _publish_images(self, step: Step) -> None:
-        """Render only while someone looks, after the boxes are out."""
+        """Render only while someone looks, in the thread that renders."""
         wants_fused, wants_overlay = (
             publisher.get_subscription_count() > 0 for publisher in (self._fused, self._overlay)
         )

@@ -1,8 +1,9 @@
 """
-The one thread that owns the tracker, fed by a slot that holds only the newest pair.
+The thread that tracks, fed by a slot that holds only the newest pair.
 
 Callbacks of the graph submit pairs and commands and return at once; what was not taken when the
-next pair comes is dropped and counted. So the tracker never falls behind the cameras.
+next pair comes is dropped and counted. So the tracker never falls behind the cameras. Rendering
+has a thread of its own.
 """
 
 from collections import deque
@@ -17,14 +18,13 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import Paired
 from tpf_tracker_ros.ros.diagnostics import Latencies
+from tpf_tracker_ros.ros.render import Renderer
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
 
 # A target is started in the pair nearest to its stamp: its own image may have had no partner.
 STAMP_TOLERANCE_NS = 100_000_000
 # Most pairs tracked between the one that a target names and the newest.
 CATCH_UP = 8
-# Rendering that does not fit between two pairs rests this many times as long as it took.
-REST = 3
 
 
 class Step:
@@ -60,8 +60,8 @@ class Worker:
     Runs a tracker over submitted pairs; see the module.
 
     convert: Paired to FramePair. publish: called with each finished Step. render: called after
-    it where there is time: always when it fits before the next pair, else now and then.
-    report: called with one line when something went wrong. init_box: start on it in the first
+    that with the newest one, in a thread that tracking takes precedence of. report: called with
+    one line when something went wrong, from either thread. init_box: start on it in the first
     pair, and again after each backward jump of time. history: pairs kept, so that a target may
     name a past one.
     """
@@ -78,8 +78,8 @@ class Worker:
         history: int = 30,
     ) -> None:
         self._tracker = tracker
-        self._convert, self._publish, self._render = convert, publish, render
-        self._report = report
+        self._convert, self._publish = convert, publish
+        self._render, self._report = render, report
         self._init_box = init_box
         self.latencies = Latencies()
         self.submitted = self.dropped = self.finished = 0
@@ -90,7 +90,6 @@ class Worker:
         self._slot: Paired | None = None
         self._commands: deque[Callable[[], None]] = deque()
         self._history: deque[Paired] = deque(maxlen=history)
-        self._due = self._latest = 0.0  # next and latest arrival, time.perf_counter() seconds
         self._closing = False
 
         # From here on the thread's own.
@@ -99,8 +98,8 @@ class Worker:
         self._size: tuple[int, int] | None = None  # of the target's images
         self._done: int | None = None  # stamp of the latest finished pair of this epoch
         self._epoch = 0
-        self._render_took = self._rest_until = 0.0  # seconds
         self._wanted = self._initial_target()
+        self._renderer = Renderer(lambda step: self._guarded(self._rendered, step))
         self._thread = threading.Thread(target=self._run, name='tracker', daemon=True)
         self._thread.start()
 
@@ -108,9 +107,7 @@ class Worker:
 
     def submit(self, paired: Paired) -> None:
         """Hand over the newest pair, of Frames."""
-        arrival = _arrival(paired)
         with self._changed:
-            self._due, self._latest = 2 * arrival - self._latest, arrival
             self.submitted += 1
             self.dropped += self._slot is not None
             if self._history and paired.epoch != self._history[-1].epoch:
@@ -145,11 +142,12 @@ class Worker:
         self._command(lambda: self._tracker.configure(**settings))
 
     def close(self) -> None:
-        """End the thread after the step in hand; the tracker is free again."""
+        """End both threads after the steps in hand; the tracker is free again."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join()
+        self._renderer.close()
         self._tracker.stop()
 
     @property
@@ -168,7 +166,7 @@ class Worker:
             self._commands.append(command)
             self._changed.notify()
 
-    # ---- the thread ----
+    # ---- the two threads ----
 
     def _run(self) -> None:
         while True:
@@ -183,14 +181,20 @@ class Worker:
             if paired:
                 self._guarded(self._take, paired)
 
-    def _guarded(self, action: Callable[..., None], *arguments: Paired) -> None:
-        """Whatever one pair or command does, the thread goes on."""
+    def _guarded(self, action: Callable[..., None], *arguments: Paired | Step) -> None:
+        """Whatever one pair, command or rendering does, the thread goes on."""
         try:
             action(*arguments)
         except TpfError as error:
             self._report(str(error))
         except Exception as error:  # a bug or the device; the next pair may be fine
             self._report(f'{type(error).__name__}: {error}')
+
+    def _rendered(self, step: Step) -> None:
+        with self.latencies.timed('render'):
+            self._render(step)
+
+    # ---- the tracker's thread ----
 
     def _take(self, paired: Paired) -> None:
         self._follow(paired.epoch)
@@ -245,12 +249,7 @@ class Worker:
         self.latencies.add('total', total)
         if step.result:  # what the node takes beside the tracker
             self.latencies.add('overhead', total - sum(step.result.stages.values()) / 1e3)
-        start = time.perf_counter()
-        if start + self._render_took < self._due or start >= self._rest_until:
-            self._render(step)
-            end = time.perf_counter()
-            self._render_took, self._rest_until = end - start, end + REST * (end - start)
-            self.latencies.add('render', end - start)
+        self._renderer.submit(step)
 
     def _start(self, paired: Paired, wanted: _Target) -> None:
         """Give the tracker its target; the box of this pair is the one that was given."""

@@ -12,7 +12,12 @@ from tpf_tracker_ros.tracking.engine import Engine
 
 
 class CudaGraphEngine(Engine):
-    """An Engine whose two steps are replayed; whole frames fuse eagerly, they vary in size."""
+    """
+    An Engine whose two steps are replayed; whole frames fuse eagerly, they vary in size.
+
+    Fusing in another thread is safe once this is made: both threads queue on the default stream,
+    and the memory of a graph is its own. Nothing else may use the device during the captures.
+    """
 
     def __init__(self, model: Tpf, device: str, dtype: torch.dtype = torch.float16) -> None:
         super().__init__(model, device)

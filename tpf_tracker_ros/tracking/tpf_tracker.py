@@ -31,6 +31,7 @@ class TpfTracker:
         self.state = TrackState.IDLE
         self._engine, self._framing = engine, engine.framing
         self._range = ThermalRange()
+        self._idle_range = ThermalRange()  # of the frames fused while there is no target
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)
 
@@ -40,8 +41,9 @@ class TpfTracker:
 
     def _apply(self, config: TrackerConfig) -> None:
         self.config = config
-        self._range.low, self._range.high = config.thermal_low, config.thermal_high
-        self._range.smoothing = config.thermal_smoothing
+        for each in (self._range, self._idle_range):
+            each.low, each.high = config.thermal_low, config.thermal_high
+            each.smoothing = config.thermal_smoothing
         self._memory.score = config.ndtu_score
         self._memory.interval = config.ndtu_interval
         self._memory.size_jump = config.ndtu_size_jump
@@ -57,9 +59,7 @@ class TpfTracker:
         self._size, self._box, self._velocity = pair.size, box, np.zeros(2)
         self._scores: list[float] = []
         self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
-        self._range.reset()
-        if pair.thermal is not None:
-            self._range.update(pair.thermal)
+        self._range.reset(pair.thermal)
         crop, self._modality = self._template_crop(pair)
         self._initial = self._engine.embed_template(*crop)
         self._templates = [self._initial, self._initial]
@@ -101,10 +101,16 @@ class TpfTracker:
         return TrackResult(shown, score, self.state, modality, updated, stages)
 
     def fuse(self, pair: FramePair) -> np.ndarray:
-        """Return the whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too."""
-        if self.state is TrackState.IDLE and pair.thermal is not None:
-            self._range.update(pair.thermal)
-        thermal = None if pair.thermal is None else self._range.apply(pair.thermal)
+        """
+        Return the whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too.
+
+        One thread may fuse while another one tracks: fusing leaves what tracking uses as it is.
+        """
+        thermal = pair.thermal
+        if thermal is not None and self.state is TrackState.IDLE:
+            thermal = self._idle_range.to_uint8(thermal)
+        elif thermal is not None:
+            thermal = self._range.apply(thermal)
         return self._engine.fuse(*self._both(pair.rgb, thermal)[0])
 
     def stop(self) -> None:

@@ -56,7 +56,11 @@ class Tracker(Protocol):
         """Find the target in the next pair. Raises TpfError before initialize."""
 
     def fuse(self, pair: FramePair) -> np.ndarray:
-        """Return the whole frame as the network sees it fused: uint8 (H, W, 3) RGB."""
+        """
+        Return the whole frame as the network sees it fused: uint8 (H, W, 3) RGB.
+
+        One other thread may call it while any of the rest runs.
+        """
 
     def configure(self, **changes: float) -> None:
         """Change thresholds and NDTU policy while running. Raises TpfError on unknown names."""
