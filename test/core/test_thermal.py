@@ -47,6 +47,9 @@ def test_reset_forgets():
     thermal_range = ThermalRange()
     thermal_range.to_uint8(counts(100, 200))
     thermal_range.reset()
-    np.testing.assert_array_equal(
-        thermal_range.to_uint8(counts(7200, 7700)), ThermalRange().to_uint8(counts(7200, 7700))
-    )
+    scene = counts(7200, 7700)
+    alone = ThermalRange().to_uint8(scene)
+    np.testing.assert_array_equal(thermal_range.to_uint8(scene), alone)
+    thermal_range.to_uint8(counts(100, 200))
+    thermal_range.reset(scene)
+    np.testing.assert_array_equal(thermal_range.apply(scene), alone)

@@ -60,10 +60,10 @@ class Worker:
     Runs a tracker over submitted pairs; see the module.
 
     convert: Paired to FramePair. publish: called with each finished Step. render: called after
-    that with the newest one, in a thread that tracking takes precedence of. report: called with
-    one line when something went wrong, from either thread. init_box: start on it in the first
-    pair, and again after each backward jump of time. history: pairs kept, so that a target may
-    name a past one.
+    that with the newest one, in a thread that yields to tracking. report: called with one line
+    when something went wrong, from either thread. init_box: start on it in the first pair, and
+    again after each backward jump of time. history: pairs kept, so that a target may name a past
+    one.
     """
 
     def __init__(
@@ -91,15 +91,15 @@ class Worker:
         self._commands: deque[Callable[[], None]] = deque()
         self._history: deque[Paired] = deque(maxlen=history)
         self._closing = False
+        self._renderer = Renderer(lambda step: self._guarded(self._rendered, step))
 
-        # From here on the thread's own.
+        # From here on the tracker's thread's own.
         self._targets = 0
         self._identity = ''
         self._size: tuple[int, int] | None = None  # of the target's images
         self._done: int | None = None  # stamp of the latest finished pair of this epoch
         self._epoch = 0
         self._wanted = self._initial_target()
-        self._renderer = Renderer(lambda step: self._guarded(self._rendered, step))
         self._thread = threading.Thread(target=self._run, name='tracker', daemon=True)
         self._thread.start()
 
@@ -166,7 +166,7 @@ class Worker:
             self._commands.append(command)
             self._changed.notify()
 
-    # ---- the two threads ----
+    # ---- the tracker's thread ----
 
     def _run(self) -> None:
         while True:
@@ -182,19 +182,13 @@ class Worker:
                 self._guarded(self._take, paired)
 
     def _guarded(self, action: Callable[..., None], *arguments: Paired | Step) -> None:
-        """Whatever one pair, command or rendering does, the thread goes on."""
+        """Whatever one pair, command or rendering does, its thread goes on."""
         try:
             action(*arguments)
         except TpfError as error:
             self._report(str(error))
         except Exception as error:  # a bug or the device; the next pair may be fine
             self._report(f'{type(error).__name__}: {error}')
-
-    def _rendered(self, step: Step) -> None:
-        with self.latencies.timed('render'):
-            self._render(step)
-
-    # ---- the tracker's thread ----
 
     def _take(self, paired: Paired) -> None:
         self._follow(paired.epoch)
@@ -306,6 +300,12 @@ class Worker:
         if self._init_box is None:
             return None
         return _Target(self._init_box, None, self._new_identity())
+
+    # ---- the rendering thread ----
+
+    def _rendered(self, step: Step) -> None:
+        with self.latencies.timed('render'):
+            self._render(step)
 
 
 def _arrival(paired: Paired) -> float:

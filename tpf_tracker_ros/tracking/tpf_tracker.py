@@ -106,11 +106,9 @@ class TpfTracker:
 
         One thread may fuse while another one tracks: fusing leaves what tracking uses as it is.
         """
-        thermal = pair.thermal
-        if thermal is not None and self.state is TrackState.IDLE:
-            thermal = self._idle_range.to_uint8(thermal)
-        elif thermal is not None:
-            thermal = self._range.apply(thermal)
+        thermal, idle = pair.thermal, self.state is TrackState.IDLE
+        if thermal is not None:
+            thermal = self._idle_range.to_uint8(thermal) if idle else self._range.apply(thermal)
         return self._engine.fuse(*self._both(pair.rgb, thermal)[0])
 
     def stop(self) -> None:
