@@ -5,7 +5,7 @@ import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
-from tpf_tracker_ros.models.pfa import PixelFusionAdapter
+from tpf_tracker_ros.models.pfa import GridStem, PixelFusionAdapter
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 
 SMALL = {
@@ -95,6 +95,20 @@ def test_without_elimination_the_same_weights_use_all_candidates():
     assert (features.abs().amax(1) > 0).all()
     # What is pruned last is pruned after the last attention but one: values differ, softly.
     assert not torch.allclose(features, pruned.backbone(z, x, torch.zeros(1, 1, 32)))
+
+
+@torch.inference_mode()
+def test_the_grid_stem_sees_contrast_and_not_the_level():
+    torch.manual_seed(0)
+    stem = GridStem(4, 8)
+    stem.convolutions = torch.nn.Conv2d(3, 4, 8, 8)
+    torch.nn.init.zeros_(stem.convolutions.weight)
+    image = torch.randn(1, 3, 32, 48)
+    seen = stem(image)
+    assert seen.shape == (1, 4, 4, 6)
+    torch.testing.assert_close(stem(image + 1), seen, rtol=0, atol=1e-4)
+    flat = stem(torch.ones_like(image)) - stem(0.01 * image)
+    assert (stem(image) - stem(0.1 * image)).abs().mean() > 3 * flat.abs().mean()
 
 
 @pytest.mark.parametrize('stride', [1, 8])

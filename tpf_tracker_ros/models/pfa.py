@@ -7,10 +7,39 @@ modality, a difference-guided exchange (m = Mamba(LN(v - t)); v += tanh(m) t; t 
 and a joint mixer that scans rows and columns.
 """
 
+import math
+
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from tpf_tracker_ros.models.mamba import DIRECTIONS, GridMamba
+
+FLAT = 0.01  # mean |Laplacian| of a cell that shows nothing, in normalised units
+
+
+class GridStem(nn.Module):
+    """
+    An image (B, 3, H, W) to features (B, C, H/s, W/s): strided convolutions and local contrast.
+
+    Contrast, the log of the mean |Laplacian| of each cell, is what fusion by guided filters
+    decides by, and what so few convolutions cannot see themselves.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(3, channels, 4, stride // 2, padding=1),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 2, padding=1),
+        )
+        self.contrast = nn.Conv2d(1, channels, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        grey = image.mean(1, keepdim=True)
+        laplacian = grey - F.avg_pool2d(grey, 3, 1, 1, count_include_pad=False)
+        contrast = torch.log(F.avg_pool2d(laplacian.abs(), self.stride) + FLAT)
+        return self.convolutions(image) + self.contrast(contrast - math.log(FLAT))
 
 
 class PixelFusionAdapter(nn.Module):
@@ -51,12 +80,7 @@ class PixelFusionAdapter(nn.Module):
     def _stem(self, channels: int) -> nn.Module:
         if self.stride == 1:
             return nn.Conv2d(3, channels, 3, padding=1)
-        # Local contrast decides what to trust, and it takes a nonlinearity to see it.
-        return nn.Sequential(
-            nn.Conv2d(3, channels, 4, self.stride // 2, padding=1),
-            nn.SiLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, 2, padding=1),
-        )
+        return GridStem(channels, self.stride)
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         height, width = rgb.shape[-2:]
