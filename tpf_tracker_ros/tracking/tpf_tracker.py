@@ -21,6 +21,7 @@ FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
 INERTIA = 0.8  # share of the last step that the next one is expected to be
 LARGEST_SIZE_ERROR = 0.5  # of log width and height
+LEASH = 1.35  # factor by which a size may leave that of the last CONFIDENT frame meanwhile
 
 
 class TpfTracker:
@@ -57,6 +58,7 @@ class TpfTracker:
         """Start on box (4,) x, y, w, h px in this pair. Raises TpfError on a bad box."""
         box = check_box(box, pair.size)
         self._size, self._box, self._velocity = pair.size, box, np.zeros(2)
+        self._sure = box[2:]  # the size of the last CONFIDENT frame
         self._scores: list[float] = []
         self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
         self._range.reset(pair.thermal)
@@ -206,14 +208,17 @@ class TpfTracker:
         Return the found box (4,) at its centre, its size corrected and eased.
 
         Not in the paper: a small network's sizes jitter, and each window follows from the box. A
-        score between DOUBTFUL and CONFIDENT moves the size less, as in SiamRPN.
+        score between DOUBTFUL and CONFIDENT moves the size less, as in SiamRPN, and not far: a
+        target that is half hidden looks like a smaller one.
         """
         config = self.config
         trust = min(max((score - DOUBTFUL) / (CONFIDENT - DOUBTFUL), 0), 1)
         keep = 1 - (1 - config.size_smoothing) * trust
         corrected = found[2:] * np.exp(config.size_calibration * self._size_error)
         size = self._box[2:] ** keep * corrected ** (1 - keep)
-        size = size.clip(self._margin, self._size)
+        if score >= CONFIDENT:
+            self._sure = size
+        size = size.clip(self._sure / LEASH, self._sure * LEASH).clip(self._margin, self._size)
         return np.concatenate([found[:2] + (found[2:] - size) / 2, size])
 
     def _move(self, box: np.ndarray) -> None:

@@ -274,6 +274,7 @@ class Mixture:
             torch.from_numpy(box).float().to(device),
             torch.zeros(*shape, 2, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
+            ~failing.flatten(),
         )
 
 
@@ -283,8 +284,9 @@ def _join(parts: list[Batch], order: Tensor) -> Batch:
     def join(tensors: list[Tensor]) -> Tensor:
         return torch.cat(tensors)[order]
 
+    rest = ('box', 'matches', 'seen', 'sound')
     return Batch(
         tuple(join([part.rgb[view] for part in parts]) for view in range(3)),
         tuple(join([part.thermal[view] for part in parts]) for view in range(3)),
-        *(join([getattr(part, name) for part in parts]) for name in ('box', 'matches', 'seen')),
+        *(join([getattr(part, name) for part in parts]) for name in rest),
     )

@@ -57,13 +57,15 @@ class SupervisedTraining(Training):
         """
         Add the loss of stage 1 on a part of the search views.
 
-        Ours: nothing in the tracking losses keeps an image that a person likes to look at.
+        Ours: nothing in the tracking losses keeps an image that a person likes to look at. Only
+        where no camera fails: experts take noise for detail, and the tracker needs what is left.
         """
         config = self.config
-        if config.fusion_weight == 0:
-            return {**terms, 'fusion': terms['loss'].new_zeros(())}
         count = max(1, round(config.fusion_share * len(batch.box)))
-        rgb, thermal = batch.rgb[SEARCH][:count], batch.thermal[SEARCH][:count]
+        sound = batch.sound.nonzero()[:count, 0]
+        if config.fusion_weight == 0 or len(sound) == 0:
+            return {**terms, 'fusion': terms['loss'].new_zeros(())}
+        rgb, thermal = batch.rgb[SEARCH][sound], batch.thermal[SEARCH][sound]
         taught = teach(self.experts, rgb, thermal)
         fused = denormalized(self.model.fuse(normalized(rgb), normalized(thermal)).float())
         cost, _ = distill(fused, taught, config.fusion)

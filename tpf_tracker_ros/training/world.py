@@ -66,7 +66,7 @@ class Batch:
     (B, 3, S, S) in 0..1. box: (B, 4) cx, cy, w, h of the target relative to the search view,
     with a centre outside of 0..1 where the target is absent or hidden.
     matches: (B, 2, N, 2) x, y in 0..1 of the search view where the N tokens of either template
-    lie now; seen: (B, 2, N) whether they are visible there.
+    lie now; seen: (B, 2, N) whether they are visible there. sound: (B,) whether no camera fails.
     """
 
     rgb: tuple[Tensor, Tensor, Tensor]
@@ -74,6 +74,7 @@ class Batch:
     box: Tensor
     matches: Tensor
     seen: Tensor
+    sound: Tensor
 
 
 class World:
@@ -124,7 +125,7 @@ class World:
         matches, seen = self._matches(scene, maps, grid_z)
         hidden = self._visible_share(scene, maps) < HIDDEN
         box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
-        return Batch(tuple(rgb), tuple(thermal), box, matches, seen)
+        return Batch(tuple(rgb), tuple(thermal), box, matches, seen, ~failing.flatten())
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
