@@ -7,7 +7,7 @@ from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.tracking.load import load_tracker
-from tpf_tracker_ros.tracking.tpf_tracker import contrast, TpfTracker
+from tpf_tracker_ros.tracking.tpf_tracker import contrast, LEASH, TpfTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 from tpf_tracker_ros.training.world_sequence import WorldSequence
 
@@ -98,6 +98,17 @@ def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
     assert iou(follow(tracker, [*pairs[:8], jumped], truth[0])[-1].box, there) > 0.5
     tracker.configure(uncertain_score=0, lost_score=0)  # never unsure: no second look
     assert iou(follow(tracker, [*pairs[:8], jumped], truth[0])[-1].box, there) < 0.1
+
+
+def test_sizes_keep_near_that_of_the_last_confident_frame(film):
+    pairs, truth = film
+    tracker = load_tracker(device='cpu', size_calibration=0)
+    tracker.initialize(pairs[0], truth[0])
+    half = np.concatenate([truth[0][:2], truth[0][2:] / 2])
+    for score, factor in ((0.5, LEASH), (0.7, 2)):
+        for _ in range(60):
+            tracker._box = tracker._smooth(half, score)
+        np.testing.assert_allclose(tracker._box[2:], truth[0][2:] / factor, rtol=1e-3)
 
 
 def test_noise_is_no_contrast():
