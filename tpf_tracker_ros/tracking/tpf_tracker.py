@@ -20,6 +20,7 @@ from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
 INERTIA = 0.8  # share of the last step that the next one is expected to be
+SMALLEST = 20.0  # px; search windows of smaller targets are as large as this one's
 LARGEST_SIZE_ERROR = 0.5  # of log width and height
 LEASH = 1.35  # factor by which a size may leave that of the last CONFIDENT frame meanwhile
 
@@ -85,7 +86,8 @@ class TpfTracker:
             expected = np.concatenate([self._box[:2] + self._velocity, self._box[2:]])
             lost = self.state is TrackState.LOST
             wide = self._framing.wide
-            window = self._window(expected, wide if lost and wide else self._framing.search)
+            factor = wide if lost and wide else self._framing.search
+            window = self._search_window(expected, factor)
             crop, modality = self._crop(pair, window, self._engine.search_size)
             if modality != self._modality:
                 self._follow_modality(pair, modality)
@@ -120,6 +122,10 @@ class TpfTracker:
     def _window(self, box: np.ndarray, factor: float) -> Window:
         return Window.around(box, factor, aspect=self._framing.aspect)
 
+    def _search_window(self, box: np.ndarray, factor: float) -> Window:
+        """Give a window: a crop magnified further would show no more of the target (ours)."""
+        return self._window(box, factor * max(1, SMALLEST / np.sqrt(box[2:].prod())))
+
     def _look_wider(
         self, pair: FramePair, expected: np.ndarray, found: np.ndarray, score: float
     ) -> tuple[np.ndarray, float]:
@@ -129,7 +135,7 @@ class TpfTracker:
         Not in the paper: a narrow window sees the target sharply and few others like it, but a
         jump of more than the target's size leaves it.
         """
-        window = self._window(expected, self._framing.wide)
+        window = self._search_window(expected, self._framing.wide)
         crop, _ = self._crop(pair, window, self._engine.search_size)
         relative, wide_score = self._engine.locate(self._templates, *crop)
         return (window.to_image(relative), wide_score) if wide_score > score else (found, score)
@@ -194,7 +200,7 @@ class TpfTracker:
         x, y, w, h = self._box
         for right, down in FIRST_VIEWS if self.config.size_calibration else ():
             view = np.array([x + right * w, y + down * h, w, h])
-            window = self._window(view, self._framing.search)
+            window = self._search_window(view, self._framing.search)
             crop, _ = self._crop(pair, window, self._engine.search_size)
             found = window.to_image(self._engine.locate(self._templates, *crop)[0])
             beside = np.abs(found[:2] + found[2:] / 2 - (x + w / 2, y + h / 2)) / found[2:]
