@@ -23,7 +23,7 @@ SETTINGS = {
     'uncertain_score': 0.0,
     'ndtu_score': 0.0,
     'ndtu_size_jump': 100.0,
-    'ndtu_interval': 5,
+    'ndtu_interval': 2,
 }
 WEIGHTS = str(packaged_weights('tpf_tiny'))
 PARAMETERS = {'checkpoint': WEIGHTS, 'device': 'cpu'}
