@@ -13,13 +13,15 @@ class Framing:
     How much around a target a network sees: window sides in multiples of the target's.
 
     wide: of a second look where the search window shows the target poorly; 0: there is none.
-    aspect: windows have the target's shape up to this ratio; 1: square.
+    aspect: windows have the target's shape up to this ratio; 1: square. smallest: px; search
+    windows of smaller targets are as large as that one's.
     """
 
     template: float = 2.0
     search: float = 4.0
     wide: float = 0.0
     aspect: float = 1.0
+    smallest: float = 0.0
 
 
 SQUARE = Framing()  # as the OSTrack family takes its crops

@@ -119,7 +119,7 @@ def tpf_tiny() -> Tpf:
         TpfConfig(
             template_size=64,
             search_size=128,
-            framing=Framing(template=1.5, search=3.0, wide=6.0, aspect=3.0),
+            framing=Framing(template=1.5, search=3.0, wide=6.0, aspect=3.0, smallest=20.0),
             stride=8,
             stem='conv',
             dim=96,

@@ -20,7 +20,6 @@ from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
 INERTIA = 0.8  # share of the last step that the next one is expected to be
-SMALLEST = 20.0  # px; search windows of smaller targets are as large as this one's
 LARGEST_SIZE_ERROR = 0.5  # of log width and height
 LEASH = 1.35  # factor by which a size may leave that of the last CONFIDENT frame meanwhile
 
@@ -124,7 +123,7 @@ class TpfTracker:
 
     def _search_window(self, box: np.ndarray, factor: float) -> Window:
         """Give a window: a crop magnified further would show no more of the target (ours)."""
-        return self._window(box, factor * max(1, SMALLEST / np.sqrt(box[2:].prod())))
+        return self._window(box, factor * max(1, self._framing.smallest / np.sqrt(box[2:].prod())))
 
     def _look_wider(
         self, pair: FramePair, expected: np.ndarray, found: np.ndarray, score: float
