@@ -8,7 +8,7 @@ Prints milliseconds and, what counts on a busy machine, ratios. Best of several 
 
 import argparse
 from collections.abc import Callable
-from importlib.util import find_spec
+from contextlib import suppress
 import json
 from pathlib import Path
 import resource
@@ -16,6 +16,7 @@ import runpy
 import time
 
 import torch
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import scan
 
 REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'scan_reference.py'
@@ -84,8 +85,9 @@ def main() -> None:
         results['sequential_ms'] = (time.perf_counter() - start) * 1e3
         found = scan.selective_scan(*inputs)
         results['largest_difference'] = (found - expected).abs().max().item()
-        for backend in ('chunked', 'triton', 'mamba_ssm') if device != 'cpu' else ():
-            if backend == 'chunked' or find_spec(backend):
+        others = ('native',) if device == 'cpu' else ('triton', 'mamba_ssm')
+        for backend in ('chunked', *others):
+            with suppress(TpfError):  # not installed
                 results[f'{backend}_ms'] = best_ms(
                     lambda b=backend: scan.selective_scan(*inputs, backend=b), device, repeats
                 )

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models.scan_native import can_compile, native_scan
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as _mamba_scan
 except ImportError:
     _mamba_scan = None
 
-BACKENDS = ('auto', 'mamba_ssm', 'triton', 'chunked')
+BACKENDS = ('auto', 'mamba_ssm', 'triton', 'native', 'chunked')
 CPU_LANES = 1 << 17  # numbers one step works on: half a megabyte of float32 stays in the L2 cache
 MOST_STEPS = 32  # on a GPU, which pays for each kernel started, and in a graph for each node
 
@@ -47,18 +48,12 @@ def selective_scan(
 
     u, delta: (B, L, D), delta positive (softplus already applied). a: (D, N), negative.
     b, c: (B, L, N). d: (D,) or None. The state is at least float32; y has the dtype of u.
-    backend: 'chunked', on a GPU also 'triton' (the same in our kernels) and 'mamba_ssm' (its
-    kernel), or 'auto': mamba_ssm where it is installed and u on a GPU, else chunked.
-    Raises TpfError on an unknown backend or one that is not installed.
+    backend: 'chunked'; on a GPU also 'triton' (the same in our kernels) and 'mamba_ssm' (its
+    kernel); on a CPU also 'native' (float32 in C, without gradients); or 'auto': mamba_ssm or
+    native wherever they can run, else chunked.
+    Raises TpfError on an unknown backend or one that cannot run here.
     """
-    if backend not in BACKENDS:
-        raise TpfError(f'scan backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
-    if backend == 'auto':
-        backend = 'mamba_ssm' if _mamba_scan is not None and u.is_cuda else 'chunked'
-    if (backend == 'mamba_ssm' and _mamba_scan is None) or (
-        backend == 'triton' and find_spec('triton') is None
-    ):
-        raise TpfError(f"scan backend {backend!r} is not installed; install it or use 'chunked'")
+    backend = _choose(backend, u, delta, a, b, c)
     if reverse:
         u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
     if backend == 'mamba_ssm':
@@ -68,12 +63,45 @@ def selective_scan(
         wide, delta, a, b, c = (v.to(dtype) for v in (u, delta, a, b, c))
         inputs = wide * delta, delta, a, b, c
         scan = _scan_triton if backend == 'triton' else _scan
-        if torch.is_grad_enabled() and any(v.requires_grad for v in inputs):
+        if backend == 'native':
+            y = native_scan(*inputs)
+        elif _needs_gradients(*inputs):
             y = _ChunkedScan.apply(scan, *inputs)
         else:
             y = scan(*inputs)[0]
         y = (y if d is None else y + wide * d).to(u.dtype)
     return y.flip(1) if reverse else y
+
+
+def _choose(backend: str, u: Tensor, *others: Tensor) -> str:
+    """Return the backend that this one stands for, checked."""
+    if backend not in BACKENDS:
+        raise TpfError(f'scan backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
+    on_cpu = u.device.type == 'cpu' and u.dtype != torch.float64
+    native = on_cpu and not _needs_gradients(u, *others) and not _is_traced()
+    if backend == 'auto':
+        if u.is_cuda and _mamba_scan is not None:
+            return 'mamba_ssm'
+        return 'native' if native and can_compile() else 'chunked'
+    if backend == 'native' and not native:
+        raise TpfError("scan backend 'native' is float32 on a CPU, without gradients; use 'auto'")
+    installed = {
+        'mamba_ssm': lambda: _mamba_scan is not None,
+        'triton': lambda: find_spec('triton') is not None,
+        'native': can_compile,
+        'chunked': lambda: True,
+    }
+    if not installed[backend]():
+        raise TpfError(f"scan backend {backend!r} is not installed; install it or use 'chunked'")
+    return backend
+
+
+def _needs_gradients(*inputs: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 class _ChunkedScan(torch.autograd.Function):
@@ -214,7 +242,7 @@ def _steps_per_chunk(x: Tensor, b: Tensor) -> int:
     """T. Few steps where starting an operation is what costs, more where the caches are small."""
     length = x.shape[1]
     few = math.ceil(math.sqrt(length) / 2)
-    if x.is_cuda or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if x.is_cuda or _is_traced():
         return min(few, MOST_STEPS)
     return max(few, math.ceil(x.numel() * b.shape[2] / CPU_LANES))
 

@@ -13,8 +13,6 @@ one is found.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
-import fcntl
-import hashlib
 import importlib
 from importlib.metadata import version
 import importlib.util
@@ -22,12 +20,12 @@ import io
 import os
 from pathlib import Path
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
 
 from tpf_tracker_ros.bags.vision_msgs import DEFINITIONS
+from tpf_tracker_ros.core.compiled import call_compiler, compiled_once, find_compilers
 from tpf_tracker_ros.core.errors import TpfError
 
 PACKAGE = 'vision_msgs'
@@ -75,37 +73,18 @@ def _cached_package() -> Path:
             'this Python has no ROS 2; '
             "source one, or install the wheels: pip install 'tpf_tracker_ros[ros]'"
         )
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'tpf_tracker_ros'
-    folder = cache / f'{PACKAGE}-{_key()}'
-    if folder.is_dir():
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with open(cache / 'lock', 'w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits instead of compiling too
-            if not folder.is_dir():
-                _build_into(folder)
-    except OSError as error:
-        raise TpfError(
-            f'cannot build {PACKAGE} in {cache}: {error}; set XDG_CACHE_HOME to a writable folder'
-        ) from error
-    return folder
-
-
-def _key() -> str:
-    """Name the build: the Python it runs in, what it is made from, and how (this file)."""
+    # The Python it runs in, what it is made from, and how (this file).
     parts = [sysconfig.get_config_var('EXT_SUFFIX'), repr(DEFINITIONS), Path(__file__).read_text()]
     parts += [f'{name}=={version(name)}' for name in BUILT_FROM]
-    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+    # zig compiles its C++ library as well
+    seconds = 120 if shutil.which(os.environ.get('CXX', 'g++')) is None else 10
+    return compiled_once(PACKAGE, parts, _build, seconds=seconds)
 
 
-def _build_into(folder: Path) -> None:
+def _build(package: Path) -> None:
     compilers = _find_compilers()
-    seconds = 10 if len(compilers['.c']) == 1 else 120  # zig compiles its C++ library as well
-    print(f'compiling {PACKAGE} once, about {seconds} s, into {folder}', file=sys.stderr)
-    # Renamed when complete, so that an interrupted build leaves nothing that looks like one.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        sources, package = Path(temporary) / 'sources', Path(temporary) / 'package'
+    with tempfile.TemporaryDirectory() as temporary:
+        sources = Path(temporary)
         # The generators talk, and empy puts a proxy in the place of stdout.
         talk = io.StringIO()
         with contextlib.redirect_stdout(talk), contextlib.redirect_stderr(talk), _ament_prefix():
@@ -116,7 +95,6 @@ def _build_into(folder: Path) -> None:
         for module in sources.glob(f'rosidl_generator_py/{PACKAGE}/msg/*.py'):
             shutil.copy(module, modules / 'msg')
         _compile(sources, modules, compilers)
-        package.rename(folder)
 
 
 @contextlib.contextmanager
@@ -164,22 +142,13 @@ def _generate(sources: Path) -> None:
 
 
 def _find_compilers() -> dict[str, list[str]]:
-    """Return the command for each suffix: what the environment names, the system's, or zig."""
+    """Return the command for each suffix, where this Python has its headers."""
     if not (Path(sysconfig.get_path('include')) / 'Python.h').is_file():
         raise TpfError(
             f'{PACKAGE} must be compiled once, but the C headers of this Python are missing; '
             'install them (Debian, Ubuntu: sudo apt install python3-dev)'
         )
-    c, cxx = os.environ.get('CC', 'gcc'), os.environ.get('CXX', 'g++')
-    if shutil.which(c) and shutil.which(cxx):
-        return {'.c': [c], '.cpp': [cxx]}
-    if importlib.util.find_spec('ziglang'):
-        zig = [sys.executable, '-m', 'ziglang']
-        return {'.c': [*zig, 'cc'], '.cpp': [*zig, 'c++']}
-    raise TpfError(
-        f'{PACKAGE} must be compiled once, but there is no C++ compiler; '
-        'install one: pip install ziglang (or sudo apt install g++)'
-    )
+    return find_compilers(PACKAGE)
 
 
 def _compile(sources: Path, target: Path, compilers: dict[str, list[str]]) -> None:
@@ -193,7 +162,8 @@ def _compile(sources: Path, target: Path, compilers: dict[str, list[str]]) -> No
     flags = ['-O1', '-fPIC', *(f'-I{folder}' for folder in includes)]
 
     def compile_one(source: Path) -> None:
-        _call([*compilers[source.suffix], *flags, '-c', str(source), '-o', f'{source}.o'])
+        command = [*compilers[source.suffix], *flags, '-c', str(source), '-o', f'{source}.o']
+        call_compiler(command, PACKAGE)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(compile_one, (f for f in sources.rglob('*') if f.suffix in compilers)))
@@ -208,15 +178,9 @@ def _compile(sources: Path, target: Path, compilers: dict[str, list[str]]) -> No
         objects = map(str, (sources / library).rglob('*.o'))
         # The type supports are looked up by name at run time: loaded although nobody calls them.
         soname = [f'-Wl,-soname,{name}', '-Wl,--no-as-needed']
-        _call([*compilers['.cpp'], '-shared', *objects, *soname, *link, '-o', str(target / name)])
+        linker = [*compilers['.cpp'], '-shared', *objects, *soname]
+        call_compiler([*linker, *link, '-o', str(target / name)], PACKAGE)
         link.insert(0, str(target / name))
-
-
-def _call(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if 'error' in line] or [done.stderr]
-        raise TpfError(f'{PACKAGE} does not compile with {command[0]}: {lines[0].strip()}')
 
 
 if __name__ == '__main__':
