@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,8 +36,23 @@ def test_views_show_as_much_as_the_framing_says(wide_share, factor):
     batch = draw(64, wide_share=wide_share, framing=framing, **there)
     sides = batch.box[:, 2:].prod(1).sqrt()
     assert sides.log().mean().exp().item() == pytest.approx(1 / factor, rel=0.1)
-    low, high = batch.box[:, :2] - batch.box[:, 2:] / 2, batch.box[:, :2] + batch.box[:, 2:] / 2
-    assert (low > -0.15).all() and (high < 1.15).all()  # shifts leave the target in the view
+    box = batch.box[batch.box[:, 0] > -1]  # an object may hide one by chance
+    low, high = box[:, :2] - box[:, 2:] / 2, box[:, :2] + box[:, 2:] / 2
+    assert len(box) > 60 and (low > -0.15).all() and (high < 1.15).all()  # shifts leave the target in the view
+
+
+def test_tiny_targets_come_in_larger_windows_and_with_few_pixels():
+    framing = Framing(template=1.5, search=3, smallest=20)
+    there = {'absent_share': 0, 'lured_share': 0, 'occlusion_share': 0}
+    sharpness = {}
+    for pixels, factor in ((10, 6), (20, 3), (45, 3)):
+        sensors = replace(CLEAN, coarse_share=1, coarse_least=pixels, coarse_most=pixels)
+        batch = draw(64, framing=framing, sensors=sensors, **there)
+        sides = batch.box[:, 2:].prod(1).sqrt()
+        assert sides.log().mean().exp().item() == pytest.approx(1 / factor, rel=0.1)
+        template = batch.rgb[INITIAL]
+        sharpness[pixels] = (template[..., 1:] - template[..., :-1]).abs().mean().item()
+    assert sharpness[10] < sharpness[20] < sharpness[45]
 
 
 def test_objects_touch_the_target_as_often_as_asked():

@@ -12,7 +12,9 @@ from tpf_tracker_ros.training.textures import pixel_grid, uniform
 class SensorConfig:
     """Shares are of views, those of failures of views in samples that are not sound."""
 
-    coarse_share: float = 0.5  # batches seen at a lower sensor resolution
+    coarse_share: float = 0.5  # batches whose targets have few pixels
+    coarse_least: float = 9.0  # px, the size of such targets: sqrt(w h)
+    coarse_most: float = 45.0
     sound_share: float = 0.5  # samples in which no camera fails, in any view
     dark_share: float = 0.15  # RGB at 2 to 30 % of its light
     glare_share: float = 0.08  # a bright spot over a part of RGB

@@ -27,6 +27,7 @@ from tpf_tracker_ros.training.textures import (
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
 GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
 HIDDEN = 0.15  # a target of which less is to be seen counts as absent
+LARGE = 1000.0  # px; a target of this size has more pixels than any view
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,16 @@ class World:
         framing: Framing = SQUARE,
     ) -> Batch:
         """Draw a batch of views of these sizes (px), with matches for grid_z² tokens each."""
-        scene = self._scene(batch, framing)
+        pixels = self._target_pixels()
+        around = framing.search * max(pixels, framing.smallest)
+        scene = self._scene(batch, framing, widened=around / (framing.search * pixels))
         maps = torch.linalg.inv(scene.layers) @ scene.views[:, :, None]  # view -> layer
-        # One sensor resolution for the whole batch: small targets come as upsampled crops.
-        coarse = float(uniform(0, 1, generator=self.generator)) < self.config.sensors.coarse_share
-        scale = float(uniform(0.35, 0.9, generator=self.generator)) if coarse else 1.0
         failing = draw_failing(batch, self.config.sensors, self.generator)
         rgb, thermal = [], []
         for view in range(3):
             size = search_size if view == SEARCH else template_size
-            clean = self._render(scene, maps, view, max(8, round(size * scale)))
+            shown = around if view == SEARCH else framing.template * pixels
+            clean = self._render(scene, maps, view, min(size, round(shown)))
             a, b = degrade(
                 clean,
                 size,
@@ -127,13 +128,20 @@ class World:
         box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
         return Batch(tuple(rgb), tuple(thermal), box, matches, seen, ~failing.flatten())
 
+    def _target_pixels(self) -> float:
+        """Draw the size of a batch's targets in px: small ones come as upsampled crops."""
+        sensors, draw = self.config.sensors, {'generator': self.generator}
+        coarse = float(uniform(0, 1, **draw)) < sensors.coarse_share
+        low, high = math.log(sensors.coarse_least), math.log(sensors.coarse_most)
+        return math.exp(float(uniform(low, high, **draw))) if coarse else LARGE
+
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
 
     def _chance(self, share: float, *shape: int) -> Tensor:
         return uniform(0, 1, *shape, generator=self.generator) < share
 
-    def _scene(self, batch: int, framing: Framing) -> '_Scene':
+    def _scene(self, batch: int, framing: Framing, widened: float) -> '_Scene':
         """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
         near = self._nearness(batch)
         patch = self._chance(self.config.patch_share, batch)
@@ -143,7 +151,7 @@ class World:
             patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
         )
         lure = layers[:, SEARCH, TARGET + 1, :2, 2]
-        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing)
+        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing, widened)
         return _Scene(layers, views, boxes, background, sprite, shape, tint, shown)
 
     def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,18 +250,21 @@ class World:
         shown[:, :, 0] *= (~patch[:, None, None]).float()  # a patch is drawn with the background
         return sprite, shape, tint, shown
 
-    def _views(self, boxes: Tensor, lure: Tensor, framing: Framing) -> tuple[Tensor, Tensor]:
+    def _views(
+        self, boxes: Tensor, lure: Tensor, framing: Framing, widened: float
+    ) -> tuple[Tensor, Tensor]:
         """
         Draw views (B, V, 3, 3) of a target, and its boxes (B, V, 4) relative to them.
 
-        boxes: (B, V, 4) of the target; lure: (B, 2) the centre of a distractor in the search view.
+        boxes: (B, V, 4) of the target; lure: (B, 2) the centre of a distractor in the search view;
+        widened: factor by which search views are larger, as those of tiny targets.
         """
         config, batch = self.config, len(boxes)
         side = (boxes[..., 2] * boxes[..., 3]).sqrt()
         look = boxes[..., :2].clone()
         length = side * framing.template
         wide = self._chance(config.wide_share if framing.wide else 0, batch)
-        factor = torch.where(wide, framing.wide, framing.search)
+        factor = torch.where(wide, framing.wide, framing.search) * widened
         jitter = config.dynamic_jitter
         look[:, DYNAMIC] += boxes[:, DYNAMIC, 2:] * self._normal(batch, 2) * jitter
         length[:, DYNAMIC] = length[:, DYNAMIC] * torch.exp(self._normal(batch) * jitter)
