@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
-from tpf_tracker_ros.models.pfa import GridStem, PixelFusionAdapter
+from tpf_tracker_ros.models.pfa import GridStem, magnify, PixelFusionAdapter
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 
 SMALL = {
@@ -109,6 +110,13 @@ def test_the_grid_stem_sees_contrast_and_not_the_level():
     torch.testing.assert_close(stem(image + 1), seen, rtol=0, atol=1e-4)
     flat = stem(torch.ones_like(image)) - stem(0.01 * image)
     assert (stem(image) - stem(0.1 * image)).abs().mean() > 3 * flat.abs().mean()
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 16, 16), (1, 1, 5, 9), (1, 2, 1, 3)])
+def test_magnify_is_bilinear_interpolation(shape):
+    grid = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(grid, scale_factor=4, mode='bilinear', align_corners=False)
+    torch.testing.assert_close(magnify(grid, 4), expected)
 
 
 @pytest.mark.parametrize('stride', [1, 8])

@@ -101,7 +101,24 @@ class PixelFusionAdapter(nn.Module):
         out = self.out(joint.permute(0, 3, 1, 2))
         if self.stride == 1:
             return (rgb + thermal) / 2 + out
-        mix = torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1).contiguous()  # a, b, d on the grid
-        mix = F.interpolate(mix, scale_factor=self.stride, mode='bilinear', align_corners=False)
+        mix = magnify(torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1), self.stride)  # a, b, d
         a, b, d = mix[..., :height, :width].split(1, dim=1)
         return torch.addcmul(torch.addcmul(d, b, thermal), a, rgb)
+
+
+def magnify(grid: Tensor, factor: int) -> Tensor:
+    """
+    Upsample (B, C, h, w) bilinearly to (B, C, factor h, factor w).
+
+    The same as F.interpolate, which takes several times as long as these two small products.
+    """
+    rows, columns = (
+        F.interpolate(
+            torch.eye(n, dtype=grid.dtype, device=grid.device)[None],
+            scale_factor=factor,
+            mode='linear',
+            align_corners=False,
+        )[0]
+        for n in grid.shape[-2:]
+    )
+    return rows.T @ grid @ columns
