@@ -77,13 +77,13 @@ def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
     assert overlap(results[change:], truth[change:]) > 0.4
 
 
-def test_a_box_drawn_too_narrow_stays_so_where_sizes_are_calibrated(film):
+def test_a_box_drawn_too_narrow_stays_so_where_boxes_are_calibrated(film):
     pairs, truth = film
     x, y, w, h = truth[0]
     narrow = np.array([x + 0.125 * w, y, 0.75 * w, h])
     ratios = []
     for share in (0.0, 1.0):
-        tracker = load_tracker('tpf_tiny', device='cpu', size_calibration=share)
+        tracker = load_tracker('tpf_tiny', device='cpu', box_calibration=share)
         results = follow(tracker, pairs[:12], narrow)
         ratios.append(np.mean([r.box[2] / t[2] for r, t in zip(results, truth[1:])]))
     assert abs(ratios[1] / 0.75 - 1) < abs(ratios[0] / 0.75 - 1)
@@ -102,13 +102,27 @@ def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
 
 def test_sizes_keep_near_that_of_the_last_confident_frame(film):
     pairs, truth = film
-    tracker = load_tracker(device='cpu', size_calibration=0)
+    tracker = load_tracker(device='cpu', box_calibration=0)
     tracker.initialize(pairs[0], truth[0])
     half = np.concatenate([truth[0][:2], truth[0][2:] / 2])
     for score, factor in ((0.5, LEASH), (0.7, 2)):
         for _ in range(60):
             tracker._box = tracker._smooth(half, score)
         np.testing.assert_allclose(tracker._box[2:], truth[0][2:] / factor, rtol=1e-3)
+
+
+def test_a_lost_box_goes_back_to_where_it_was_before_the_doubt(film, tracker):
+    pairs, truth = film
+    rng = np.random.default_rng(0)
+    before = follow(tracker, pairs[:6], truth[0])[-1]
+    assert before.state is TrackState.TRACKING
+    results = []
+    while tracker.state is not TrackState.LOST:
+        noise = rng.integers(0, 256, pairs[0].rgb.shape, np.uint8)
+        results.append(tracker.track(FramePair(noise, noise[..., 0])))
+        assert len(results) < 60
+    assert max(1 - iou(before.box, result.box) for result in results[:-1]) > 0.3  # it walked
+    assert iou(before.box, results[-1].box) > 0.8
 
 
 def test_noise_is_no_contrast():

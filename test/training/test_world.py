@@ -38,7 +38,9 @@ def test_views_show_as_much_as_the_framing_says(wide_share, factor):
     assert sides.log().mean().exp().item() == pytest.approx(1 / factor, rel=0.1)
     box = batch.box[batch.box[:, 0] > -1]  # an object may hide one by chance
     low, high = box[:, :2] - box[:, 2:] / 2, box[:, :2] + box[:, 2:] / 2
-    assert len(box) > 60 and (low > -0.15).all() and (high < 1.15).all()  # shifts leave the target in the view
+    assert (
+        len(box) > 60 and (low > -0.15).all() and (high < 1.15).all()
+    )  # shifts leave the target in the view
 
 
 def test_tiny_targets_come_in_larger_windows_and_with_few_pixels():

@@ -158,7 +158,7 @@ TABLE = {
         _tracker('ndtu_interval', 'frames between template updates; 0: no updates', 0, 10_000),
         _tracker('ndtu_size_jump', 'largest size factor between reliable frames', 1, 100),
         _tracker('size_smoothing', 'share of the old box size kept each frame', 0, 1),
-        _tracker('size_calibration', "share of the first frame's size error corrected", 0, 1),
+        _tracker('box_calibration', "share of the first frame's error that is corrected", 0, 1),
         _tracker('blank_std', 'grey levels; a flatter image is left out', 0, 255),
         _tracker('thermal_low', 'percentile of raw thermal shown as black', 0, 100),
         _tracker('thermal_high', 'percentile of raw thermal shown as white', 0, 100),

@@ -10,13 +10,13 @@ class TrackerConfig:
     """All may change while tracking."""
 
     uncertain_score: float = 0.35  # below: UNCERTAIN, no template update
-    lost_score: float = 0.28  # mean score of lost_after frames below: LOST, the box stays
+    lost_score: float = 0.3  # mean score of lost_after frames below: LOST
     lost_after: int = 20  # frames
     ndtu_score: float = 0.8  # least score of a reliable frame
     ndtu_interval: int = 5  # frames between template updates; 0 switches NDTU off
     ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
     size_smoothing: float = 0.75  # share of the old box size kept each reliable frame; 0: none
-    size_calibration: float = 0.5  # share of the first frame's size error corrected later; 0: none
+    box_calibration: float = 0.5  # share of the first frame's errors corrected later; 0: none
     blank_std: float = 2.0  # grey levels of 8 px averages; a flatter image is left out
     thermal_low: float = 1.0  # percentile of raw thermal shown as black
     thermal_high: float = 99.0  # percentile shown as white
@@ -45,7 +45,7 @@ class TrackerConfig:
                 '0 <= thermal_low < thermal_high <= 100',
             ),
             (0 <= config.size_smoothing < 1, '0 <= size_smoothing < 1'),
-            (0 <= config.size_calibration <= 1, '0 <= size_calibration <= 1'),
+            (0 <= config.box_calibration <= 1, '0 <= box_calibration <= 1'),
             (0 <= config.thermal_smoothing < 1, '0 <= thermal_smoothing < 1'),
         )
         for holds, rule in rules:

@@ -20,7 +20,7 @@ from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 DOUBTFUL, CONFIDENT = 0.28, 0.65  # scores at which sizes stay, and move at their full rate
 INERTIA = 0.8  # share of the last step that the next one is expected to be
-LARGEST_SIZE_ERROR = 0.5  # of log width and height
+LARGEST_ERROR = 0.5  # in target sizes, and of log width and height
 LEASH = 1.35  # factor by which a size may leave that of the last CONFIDENT frame meanwhile
 
 
@@ -59,7 +59,7 @@ class TpfTracker:
         box = check_box(box, pair.size)
         self._size, self._box, self._velocity = pair.size, box, np.zeros(2)
         self._sure = box[2:]  # the size of the last CONFIDENT frame
-        self._scores: list[float] = []
+        self._recent: list[tuple[float, np.ndarray]] = []  # scores, and the boxes before them
         self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
         self._range.reset(pair.thermal)
         crop, self._modality = self._template_crop(pair)
@@ -67,7 +67,7 @@ class TpfTracker:
         self._templates = [self._initial, self._initial]
         self._dynamic = {}
         self._memory.reset(box)
-        self._size_error = self._measure_size_error(pair)
+        self._error = self._measure_error(pair)
         self.state = TrackState.TRACKING
 
     def track(self, pair: FramePair) -> TrackResult:
@@ -188,43 +188,43 @@ class TpfTracker:
             return (rgb, rgb), 'rgb'
         return (rgb, grey), 'rgb+thermal'
 
-    def _measure_size_error(self, pair: FramePair) -> np.ndarray:
+    def _measure_error(self, pair: FramePair) -> np.ndarray:
         """
-        Log of true over found (width, height) in the first frame, where the truth is known.
+        Return the network's error (4,) in the first frame, where the truth is known.
 
-        Not in the paper: what the network takes for the target's extent is not always what the
-        user drew a box around, and it errs alike in later frames.
+        The found centre less the true one in target sizes (x, y), and the log of found over true
+        (width, height). Not in the paper: what the network takes for the target's middle and
+        extent is not always what the user drew a box around, and it errs alike in later frames.
         """
-        errors = [np.zeros(2)]
+        errors = [np.zeros(4)]
         x, y, w, h = self._box
-        for right, down in FIRST_VIEWS if self.config.size_calibration else ():
+        for right, down in FIRST_VIEWS if self.config.box_calibration else ():
             view = np.array([x + right * w, y + down * h, w, h])
             window = self._search_window(view, self._framing.search)
             crop, _ = self._crop(pair, window, self._engine.search_size)
             found = window.to_image(self._engine.locate(self._templates, *crop)[0])
-            beside = np.abs(found[:2] + found[2:] / 2 - (x + w / 2, y + h / 2)) / found[2:]
-            if beside.max() < 0.5:
-                errors.append(np.log(self._box[2:] / found[2:]))
+            place = (centre(found) - centre(self._box)) / found[2:]
+            if np.abs(place).max() < 0.5:
+                errors.append(np.concatenate([place, np.log(found[2:] / self._box[2:])]))
         error = np.median(errors[1:] or errors, axis=0)
-        return error.clip(-LARGEST_SIZE_ERROR, LARGEST_SIZE_ERROR)
+        return error.clip(-LARGEST_ERROR, LARGEST_ERROR)
 
     def _smooth(self, found: np.ndarray, score: float) -> np.ndarray:
         """
-        Return the found box (4,) at its centre, its size corrected and eased.
+        Return the found box (4,) calibrated by the first frame's error, its size eased.
 
         Not in the paper: a small network's sizes jitter, and each window follows from the box. A
         score between DOUBTFUL and CONFIDENT moves the size less, as in SiamRPN, and not far: a
         target that is half hidden looks like a smaller one.
         """
-        config = self.config
+        error = self.config.box_calibration * self._error
         trust = min(max((score - DOUBTFUL) / (CONFIDENT - DOUBTFUL), 0), 1)
-        keep = 1 - (1 - config.size_smoothing) * trust
-        corrected = found[2:] * np.exp(config.size_calibration * self._size_error)
-        size = self._box[2:] ** keep * corrected ** (1 - keep)
+        keep = 1 - (1 - self.config.size_smoothing) * trust
+        size = self._box[2:] ** keep * (found[2:] / np.exp(error[2:])) ** (1 - keep)
         if score >= CONFIDENT:
             self._sure = size
         size = size.clip(self._sure / LEASH, self._sure * LEASH).clip(self._margin, self._size)
-        return np.concatenate([found[:2] + (found[2:] - size) / 2, size])
+        return from_centre(*(centre(found) - error[:2] * found[2:]), *size)
 
     def _move(self, box: np.ndarray) -> None:
         """
@@ -243,13 +243,17 @@ class TpfTracker:
         """
         Set the state by this frame's score and the mean of the last lost_after scores.
 
-        A mean, since a search view without the target scores low but not evenly so.
+        A mean, since a search view without the target scores low but not evenly so. Not in the
+        paper: a LOST box goes back to where it was before those scores; on the way from there it
+        followed what is not the target.
         """
         config = self.config
         first = -config.lost_after
-        self._scores = [*self._scores, score][first:]
-        filled = len(self._scores) == config.lost_after
-        if filled and sum(self._scores) / config.lost_after < config.lost_score:
+        self._recent = [*self._recent, (score, self._box)][first:]
+        mean = sum(score for score, _ in self._recent) / config.lost_after
+        if len(self._recent) == config.lost_after and mean < config.lost_score:
+            if self.state is not TrackState.LOST:
+                self._box = self._recent[0][1]
             self.state = TrackState.LOST
         elif score < config.uncertain_score:
             self.state = TrackState.UNCERTAIN
