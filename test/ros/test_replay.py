@@ -48,7 +48,7 @@ def test_the_node_gives_the_boxes_of_the_offline_tracker(bag, topics):
 
     tracker = load_tracker('tpf_tiny', device='cpu', checkpoint=WEIGHTS, **SETTINGS)
     offline = [result for _, result in track_sequence(tracker, sequence, init)]
-    assert sum(result.template_updated for result in offline) > 1
+    assert any(result.template_updated for result in offline)
     np.testing.assert_allclose(run.boxes, [result.box for result in offline], atol=1e-6)
     np.testing.assert_allclose(run.scores, [result.score for result in offline], atol=1e-6)
 
