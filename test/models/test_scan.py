@@ -3,7 +3,7 @@ from importlib.util import find_spec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
-from scan_reference import sequential_scan
+from scan_reference import make_inputs, sequential_scan
 import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import scan
@@ -15,16 +15,6 @@ from tpf_tracker_ros.models.mamba import (
     restore_grid,
 )
 from tpf_tracker_ros.models.scan import selective_scan
-
-
-def make_inputs(batch=2, length=50, dim=6, state=4, *, seed=0, decay=8.0, dtype=torch.float32):
-    """u, delta, a, b, c, d; decay: the largest -a, with steps up to 1."""
-    rng = torch.Generator().manual_seed(seed)
-    u, b, c = (torch.randn(batch, length, n, generator=rng) for n in (dim, state, state))
-    delta = torch.rand(batch, length, dim, generator=rng) + 1e-3
-    a = -torch.rand(dim, state, generator=rng) * decay - 1e-3
-    d = torch.randn(dim, generator=rng)
-    return [v.to(dtype) for v in (u, delta, a, b, c, d)]
 
 
 def assert_close(found, expected, tolerance):

@@ -5,7 +5,7 @@ import sys
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
-from scan_reference import sequential_scan
+from scan_reference import make_inputs, sequential_scan
 import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import scan_native
@@ -14,14 +14,6 @@ from tpf_tracker_ros.models.scan import selective_scan
 pytestmark = pytest.mark.skipif(
     not scan_native.can_compile(), reason='there is no C compiler; pip install ziglang brings one'
 )
-
-
-def make_inputs(batch, length, dim, state, decay, seed):
-    rng = torch.Generator().manual_seed(seed)
-    u, b, c = (torch.randn(batch, length, n, generator=rng) for n in (dim, state, state))
-    delta = torch.rand(batch, length, dim, generator=rng) + 1e-3
-    a = -torch.rand(dim, state, generator=rng) * decay - 1e-3
-    return u, delta, a, b, c, torch.randn(dim, generator=rng)
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,7 +31,7 @@ def make_inputs(batch, length, dim, state, decay, seed):
 def test_values_are_those_of_the_sequential_scan(
     batch, length, dim, state, decay, small, reverse, seed
 ):
-    inputs = make_inputs(batch, length, dim, state, decay, seed)
+    inputs = make_inputs(batch, length, dim, state, decay=decay, seed=seed)
     u, delta, a, b, c, d = inputs
     if reverse:
         u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
@@ -55,7 +47,7 @@ def test_values_are_those_of_the_sequential_scan(
 
 
 def test_it_is_what_runs_where_no_gradient_is_needed_and_in_float32():
-    inputs = make_inputs(2, 90, 20, 16, 8.0, 0)
+    inputs = make_inputs(2, 90, 20, 16)
     native = selective_scan(*inputs, backend='native')
     chunked = selective_scan(*inputs, backend='chunked')
     assert not torch.equal(native, chunked)  # so that the comparisons below tell them apart
@@ -73,7 +65,7 @@ def test_it_is_what_runs_where_no_gradient_is_needed_and_in_float32():
 
 @pytest.mark.parametrize('broken', [0, 1, 2, 3, 4])
 def test_nan_stays_nan(broken):
-    inputs = list(make_inputs(1, 40, 3, 4, 8.0, 0))
+    inputs = make_inputs(1, 40, 3, 4)
     inputs[broken] = inputs[broken].clone()
     inputs[broken][..., -1] = torch.nan
     assert selective_scan(*inputs, backend='native').isnan().any()
