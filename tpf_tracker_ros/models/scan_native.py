@@ -19,7 +19,7 @@ SOURCE = Path(__file__).with_suffix('.c')
 # No -ffast-math: NaN stays NaN, and sums keep their order.
 FLAGS = ['-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast']
 LANES = 16  # as in the C code
-SMALL = 1 << 20  # numbers of the state over all tokens that are not worth a second thread
+SMALL = 1 << 22  # numbers of the state over all tokens that are not worth a second thread
 
 
 @cache
