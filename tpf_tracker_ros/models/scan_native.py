@@ -27,7 +27,7 @@ def can_compile() -> bool:
     """Say whether there is a compiled scan, compiling it if there is none yet."""
     try:
         _library()
-    except TpfError:
+    except (TpfError, OSError):  # OSError: a cache from which nothing may be loaded
         return False
     return True
 
