@@ -12,7 +12,8 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models.scan import selective_scan
+from tpf_tracker_ros.models.mamba_native import can_compile, native_mix
+from tpf_tracker_ros.models.scan import can_be_native, selective_scan
 
 DIRECTIONS = ('right', 'left', 'down', 'up')
 
@@ -82,13 +83,36 @@ class GridMamba(MambaMixer):
     def forward(self, x: Tensor) -> Tensor:
         """Mix the grid x (B, H, W, d_model)."""
         u, gate = self.in_proj(x).chunk(2, dim=-1)
+        mixed = self._mix_native(u) if self._is_native(u) else self._mix_grid(u)
+        return self.out_proj(mixed * F.silu(gate))
+
+    def _mix_grid(self, u: Tensor) -> Tensor:
+        """Mix the grid u (B, H, W, inner)."""
         orders = [order_grid(u, direction) for direction in self.directions]
         mixed = self.mix(torch.cat(orders)).chunk(len(orders))
         grids = [
-            restore_grid(tokens, direction, x.shape[1], x.shape[2])
+            restore_grid(tokens, direction, u.shape[1], u.shape[2])
             for tokens, direction in zip(mixed, self.directions)
         ]
-        return self.out_proj(sum(grids) / len(grids) * F.silu(gate))
+        return sum(grids) / len(grids)
+
+    def _is_native(self, u: Tensor) -> bool:
+        return u.dtype == torch.float32 and can_be_native(u, *self.parameters()) and can_compile()
+
+    def _mix_native(self, u: Tensor) -> Tensor:
+        ways = [(way in ('down', 'up'), way in ('left', 'up')) for way in self.directions]
+        each = native_mix(
+            u,
+            ways,
+            taps=self.conv.weight,
+            bias=self.conv.bias,
+            project=self.x_proj.weight,
+            widen=self.dt_proj.weight,
+            delta_bias=self.dt_proj.bias,
+            a=-torch.exp(self.a_log),
+            d=self.d,
+        )
+        return each.mean(0)
 
 
 def order_grid(grid: Tensor, direction: str) -> Tensor:

@@ -92,10 +92,10 @@ class PixelFusionAdapter(nn.Module):
             padded = [F.pad(image, pad, mode='replicate') for image in (rgb, thermal)]
         else:
             padded = [rgb, thermal]
-        v = self.stem_rgb(padded[0]).permute(0, 2, 3, 1)  # (B, H/s, W/s, C)
-        t = self.stem_thermal(padded[1]).permute(0, 2, 3, 1)
+        v = self.stem_rgb(padded[0]).permute(0, 2, 3, 1).contiguous()  # (B, H/s, W/s, C)
+        t = self.stem_thermal(padded[1]).permute(0, 2, 3, 1).contiguous()
         gate = self.exchange(self.norm_exchange(v - t)).tanh()
-        v, t = v + gate * t, t + gate * v
+        v, t = torch.addcmul(v, gate, t), torch.addcmul(t, gate, v)
         joint = self.join(torch.cat([v, t], -1))
         joint = joint + self.mixer(self.norm_mixer(joint))
         out = self.out(joint.permute(0, 3, 1, 2))

@@ -9,7 +9,7 @@ log2(K) doublings have carried the states from chunk to chunk, from the true sta
 outputs. Nothing of the size L * N * D is stored: on a CPU recomputing a step from the caches is
 cheaper than fetching it from memory. Every exponent is a sum of delta * a <= 0, so nothing
 overflows, however long the chunk or strong the decay. On a CPU, where no gradient is needed, the
-plain loop in C is faster still (scan_native.py).
+plain loop in C is faster still (mamba_native.py).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models.scan_native import can_compile, native_scan
+from tpf_tracker_ros.models.mamba_native import can_compile, native_scan
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as _mamba_scan
@@ -78,8 +78,7 @@ def _choose(backend: str, u: Tensor, *others: Tensor) -> str:
     """Return the backend that this one stands for, checked."""
     if backend not in BACKENDS:
         raise TpfError(f'scan backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
-    on_cpu = u.device.type == 'cpu' and u.dtype != torch.float64
-    native = on_cpu and not _needs_gradients(u, *others) and not _is_traced()
+    native = u.dtype != torch.float64 and can_be_native(u, *others)
     if backend == 'auto':
         if u.is_cuda and _mamba_scan is not None:
             return 'mamba_ssm'
@@ -95,6 +94,12 @@ def _choose(backend: str, u: Tensor, *others: Tensor) -> str:
     if not installed[backend]():
         raise TpfError(f"scan backend {backend!r} is not installed; install it or use 'chunked'")
     return backend
+
+
+def can_be_native(*inputs: Tensor) -> bool:
+    """Say whether code in C may take over: on a CPU, for values alone, outside of an export."""
+    on_cpu = all(v.device.type == 'cpu' for v in inputs)
+    return on_cpu and not _needs_gradients(*inputs) and not _is_traced()
 
 
 def _needs_gradients(*inputs: Tensor) -> bool:

@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 import os
 import subprocess
 import sys
@@ -8,12 +9,24 @@ import pytest
 from scan_reference import make_inputs, sequential_scan
 import torch
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import scan_native
+from tpf_tracker_ros.models import mamba_native
+from tpf_tracker_ros.models.mamba import DIRECTIONS, GridMamba
 from tpf_tracker_ros.models.scan import selective_scan
 
 pytestmark = pytest.mark.skipif(
-    not scan_native.can_compile(), reason='there is no C compiler; pip install ziglang brings one'
+    not mamba_native.can_compile(), reason='there is no C compiler; pip install ziglang brings one'
 )
+
+
+@contextmanager
+def threads_from(small):
+    """Three threads, for more than `small` numbers of the state."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mamba_native, 'SMALL', small)
+        torch.set_num_threads(3)
+        yield
+    torch.set_num_threads(threads)
 
 
 @settings(max_examples=60, deadline=None)
@@ -23,7 +36,7 @@ pytestmark = pytest.mark.skipif(
     dim=st.integers(1, 40),
     state=st.integers(1, 20),
     decay=st.sampled_from([0.01, 1.0, 30.0, 1000.0, 1e6]),
-    small=st.sampled_from([0, scan_native.SMALL]),
+    small=st.sampled_from([0, mamba_native.SMALL]),
     reverse=st.booleans(),
     seed=st.integers(0, 99),
 )
@@ -37,13 +50,46 @@ def test_values_are_those_of_the_sequential_scan(
         u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
     expected = sequential_scan(u, delta, a, b, c, d)
     expected = expected.flip(1) if reverse else expected
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_native, 'SMALL', small)  # 0: several threads
-        torch.set_num_threads(3)
+    with threads_from(small):
         found = selective_scan(*inputs, reverse=reverse, backend='native')
-    torch.set_num_threads(threads)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max().clamp_min(1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    dim=st.integers(1, 40),
+    state=st.integers(1, 18),
+    reach=st.integers(1, 5),
+    directions=st.lists(st.sampled_from(DIRECTIONS), min_size=1, unique=True),
+    scale=st.sampled_from([0.1, 1.0, 30.0]),
+    small=st.sampled_from([0, mamba_native.SMALL]),
+)
+@example(1, 1, 1, 1, 1, 1, ['up'], 1.0, 0)
+@example(2, 9, 7, 33, 16, 4, list(DIRECTIONS), 1.0, 0)
+def test_the_mixer_in_c_is_the_one_in_pytorch(
+    batch, height, width, dim, state, reach, directions, scale, small
+):
+    torch.manual_seed(0)
+    mixer = GridMamba(dim, d_state=state, d_conv=reach, expand=1, directions=tuple(directions))
+    grid = torch.randn(batch, height, width, dim) * scale
+    expected = mixer(grid)  # gradients are asked for: in PyTorch
+    assert expected.requires_grad
+    with threads_from(small), torch.no_grad():
+        found = mixer(grid)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_weights_of_any_alignment_are_taken():
+    mixer = GridMamba(16, d_state=4).requires_grad_(False)
+    grid = torch.randn(1, 5, 5, 16)
+    expected = mixer(grid)
+    for weight in mixer.parameters():
+        memory = torch.empty(weight.numel() + 1)[1:]  # 4 bytes off what vectors like
+        weight.data = memory.copy_(weight.flatten()).view_as(weight)
+    assert torch.equal(mixer(grid), expected)
 
 
 def test_it_is_what_runs_where_no_gradient_is_needed_and_in_float32():
@@ -69,6 +115,13 @@ def test_nan_stays_nan(broken):
     inputs[broken] = inputs[broken].clone()
     inputs[broken][..., -1] = torch.nan
     assert selective_scan(*inputs, backend='native').isnan().any()
+
+
+def test_nan_stays_nan_in_the_mixer():
+    mixer = GridMamba(8, d_state=4).requires_grad_(False)
+    grid = torch.randn(1, 4, 4, 8)
+    grid[0, 2, 1, 3] = torch.nan
+    assert mixer(grid).isnan().any()
 
 
 def test_without_a_compiler_the_chunked_form_runs(tmp_path):
