@@ -7,12 +7,13 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.tracking.engine import (
     choose_device,
+    EmbedStep,
     Engine,
+    FuseStep,
+    LocateStep,
     MEAN,
     Normalize,
-    SearchStep,
     STD,
-    TemplateStep,
 )
 
 
@@ -39,10 +40,10 @@ def test_a_step_never_touches_the_host(name):
         config = model.config
         template = torch.zeros(2, 1, config.template_size, config.template_size, 3)
         search = torch.zeros(2, 1, config.search_size, config.search_size, 3)
-        steps = TemplateStep(model), SearchStep(model)
+        fuse, embed, locate = FuseStep(model), EmbedStep(model), LocateStep(model)
     with torch.inference_mode(), OffDevice('meta') as watch:
-        tokens = steps[0](*template.byte())
-        box, score = steps[1](torch.cat([tokens, tokens], 1), *search.byte())
+        tokens = embed(fuse(*template.byte()))
+        box, score = locate(torch.cat([tokens, tokens], 1), fuse(*search.byte()))
     assert (box.shape, score.shape) == ((1, 4), (1,))
     assert watch.found == []
 

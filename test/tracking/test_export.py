@@ -55,7 +55,7 @@ def exports(small, tmp_path_factory):
         export_model('small', small, folder / form, form=form)
     export_model('small', small, folder / 'torchscript-int8', form='torchscript', int8=True)
     shutil.copytree(folder / 'onnx', folder / 'onnx-int8')  # exporting once more takes long
-    for step in ('template', 'search'):
+    for step in ('embed', 'locate'):
         quantize_onnx(folder / 'onnx-int8' / f'{step}.onnx')
     return folder
 
@@ -64,8 +64,9 @@ def exports(small, tmp_path_factory):
     ('kind', 'tolerance'),
     [('onnx', 1e-5), ('torchscript', 1e-5), ('onnx-int8', 0.02), ('torchscript-int8', 0.02)],
 )
-def test_an_export_gives_the_values_of_the_plain_path(small, exports, kind, tolerance):
-    plain, exported = Engine(small, 'cpu'), ExportedEngine(small, exports / kind)
+@pytest.mark.parametrize('native', [False, True])
+def test_an_export_gives_the_values_of_the_plain_path(small, exports, kind, tolerance, native):
+    plain, exported = Engine(small, 'cpu'), ExportedEngine(small, exports / kind, native=native)
     rng = np.random.default_rng(0)
     template, search = (rng.integers(0, 256, (2, n, n, 3), np.uint8) for n in (32, 64))
     tokens = plain.embed_template(*template)
@@ -77,9 +78,9 @@ def test_an_export_gives_the_values_of_the_plain_path(small, exports, kind, tole
 
 
 def test_int8_multiplies_in_int8(exports):
-    assert b'MatMulInteger' in (exports / 'onnx-int8' / 'search.onnx').read_bytes()
-    assert b'MatMulInteger' not in (exports / 'onnx' / 'search.onnx').read_bytes()
-    whole, quantized = (exports / f'torchscript{kind}' / 'search.pt' for kind in ('', '-int8'))
+    assert b'MatMulInteger' in (exports / 'onnx-int8' / 'locate.onnx').read_bytes()
+    assert b'MatMulInteger' not in (exports / 'onnx' / 'locate.onnx').read_bytes()
+    whole, quantized = (exports / f'torchscript{kind}' / 'locate.pt' for kind in ('', '-int8'))
     assert quantized.stat().st_size < 0.9 * whole.stat().st_size
 
 
@@ -115,8 +116,8 @@ def test_broken_exports_are_named(tmp_path, small, tiny, exports):
         (broken / 'export.json').write_text(json.dumps({'format': form}))
         with pytest.raises(TpfError, match='is damaged'):
             ExportedEngine(small, broken)
-        whole = (exports / form / f'template.{suffix}').read_bytes()
-        (broken / f'template.{suffix}').write_bytes(whole[: len(whole) // 2])
+        whole = (exports / form / f'fuse_template.{suffix}').read_bytes()
+        (broken / f'fuse_template.{suffix}').write_bytes(whole[: len(whole) // 2])
         with pytest.raises(TpfError, match='is damaged') as error:
             ExportedEngine(small, broken)
         assert '\n' not in str(error.value)

@@ -19,7 +19,11 @@ DIRECTIONS = ('right', 'left', 'down', 'up')
 
 
 class MambaMixer(nn.Module):
-    """Mix tokens (B, L, d_model) -> (B, L, d_model), each from those before it."""
+    """
+    Mix tokens (B, L, d_model) -> (B, L, d_model), each from those before it.
+
+    backend: an attribute, that of selective_scan.
+    """
 
     def __init__(
         self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2
@@ -28,6 +32,7 @@ class MambaMixer(nn.Module):
         inner = expand * d_model
         self.rank = math.ceil(d_model / 16)
         self.d_state = d_state
+        self.backend = 'auto'
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
         self.conv = nn.Conv1d(inner, inner, d_conv, groups=inner)
         self.x_proj = nn.Linear(inner, self.rank + 2 * d_state, bias=False)
@@ -51,7 +56,7 @@ class MambaMixer(nn.Module):
         u = F.silu(self._convolve(u))
         dt, b, c = self.x_proj(u).split([self.rank, self.d_state, self.d_state], dim=-1)
         delta = F.softplus(self.dt_proj(dt))
-        return selective_scan(u, delta, -torch.exp(self.a_log), b, c, self.d)
+        return selective_scan(u, delta, -torch.exp(self.a_log), b, c, self.d, backend=self.backend)
 
     def _convolve(self, u: Tensor) -> Tensor:
         """
@@ -97,7 +102,8 @@ class GridMamba(MambaMixer):
         return sum(grids) / len(grids)
 
     def _is_native(self, u: Tensor) -> bool:
-        return u.dtype == torch.float32 and can_be_native(u, *self.parameters()) and can_compile()
+        wanted = self.backend in ('auto', 'native') and u.dtype == torch.float32
+        return wanted and can_be_native(u, *self.parameters()) and can_compile()
 
     def _mix_native(self, u: Tensor) -> Tensor:
         ways = [(way in ('down', 'up'), way in ('left', 'up')) for way in self.directions]

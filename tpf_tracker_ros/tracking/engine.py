@@ -1,8 +1,8 @@
 """
 Runs a TPF network on its device: uint8 crops in, relative box and score out.
 
-The two steps are modules of their own, normalisation and decoding included, so that the eager
-path, an export and a captured CUDA graph are the same computation.
+What it does is cut into modules, normalisation and decoding included, so that the eager path, an
+export and a captured CUDA graph are the same computation.
 """
 
 import os
@@ -52,8 +52,8 @@ class Normalize(nn.Module):
         return scaled.round_().clamp_(0, 255).byte().permute(1, 2, 0)
 
 
-class TemplateStep(nn.Module):
-    """Crops to tokens, see forward."""
+class FuseStep(nn.Module):
+    """Crops, uint8 (1, S, S, 3) each, to the fused and normalised one (1, 3, S, S)."""
 
     def __init__(self, model: Tpf) -> None:
         super().__init__()
@@ -61,28 +61,38 @@ class TemplateStep(nn.Module):
         self.normalize = Normalize()
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
-        """Tokens (1, Nz, D) of a template crop, uint8 (1, S, S, 3) each."""
-        return self.model.embed(self.model.fuse(self.normalize(rgb), self.normalize(thermal)))
+        """Fused crop."""
+        return self.model.fuse(self.normalize(rgb), self.normalize(thermal))
 
 
-class SearchStep(nn.Module):
-    """Template tokens and crops to the box, see forward."""
+class EmbedStep(nn.Module):
+    """A fused template crop (1, 3, S, S) to its tokens (1, Nz, D)."""
 
     def __init__(self, model: Tpf) -> None:
         super().__init__()
         self.model = model
-        self.normalize = Normalize()
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Tokens."""
+        return self.model.embed(fused)
+
+
+class LocateStep(nn.Module):
+    """Template tokens and the fused search crop to the box, see forward."""
+
+    def __init__(self, model: Tpf) -> None:
+        super().__init__()
+        self.model = model
         grid = model.config.search_size // model.config.stride
         self.register_buffer('window', hann_window(grid))
 
-    def forward(self, templates: Tensor, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, templates: Tensor, fused: Tensor) -> tuple[Tensor, Tensor]:
         """
         Box (1, 4) as cx, cy, w, h relative to the crop, and windowed confidence (1,).
 
-        templates: tokens (1, 2 Nz, D); rgb, thermal: the search crop, uint8 (1, S, S, 3) each.
+        templates: tokens (1, 2 Nz, D); fused: the search crop (1, 3, S, S).
         """
-        search = self.model.embed(self.model.fuse(self.normalize(rgb), self.normalize(thermal)))
-        maps = self.model(templates, search)
+        maps = self.model(templates, self.model.embed(fused))
         # In float32: half precision would round an offset to an eighth of a pixel.
         return decode(maps.score * self.window, maps.size.float(), maps.offset.float())
 
@@ -95,14 +105,16 @@ class Engine:
             # torch's threads spin while they wait for each other. On cores shared with cameras
             # and drivers that made a step a hundred times longer, so half of them stay free.
             torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-        self.model = model.to(device).eval()
+        # Channels last: what comes from tokens lies so, and convolutions need not turn it round.
+        self.model = model.to(device, memory_format=torch.channels_last).eval()
         self.device = device
         self.template_size = model.config.template_size
         self.search_size = model.config.search_size
         self.framing = model.config.framing
         self._normalize = Normalize().to(device)
-        self._template = TemplateStep(self.model).to(device)
-        self._search = SearchStep(self.model).to(device)
+        self._fuse = FuseStep(self.model).to(device)
+        self._embed = EmbedStep(self.model).to(device)
+        self._locate = LocateStep(self.model).to(device)
 
     @torch.inference_mode()
     def embed_template(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
@@ -127,6 +139,14 @@ class Engine:
         """Return the fused image, uint8 (H, W, 3) RGB."""
         pair = self._normalize(self._upload(rgb)), self._normalize(self._upload(thermal))
         return self._normalize.undo(self.model.fuse(*pair)[0]).cpu().numpy()
+
+    def _template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        """All of a template's step on the device: uint8 crops to tokens."""
+        return self._embed(self._fuse(rgb, thermal))
+
+    def _search(self, templates: Tensor, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
+        """All of a search step on the device: tokens and uint8 crops to box and confidence."""
+        return self._locate(templates, self._fuse(rgb, thermal))
 
     def _upload(self, image: np.ndarray) -> Tensor:
         # Images taken from messages are read-only views, which torch warns of.

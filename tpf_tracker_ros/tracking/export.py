@@ -1,8 +1,9 @@
 """
 Exports of a network that run without its Python code: `tpf export`.
 
-An export is a folder: the two steps of the engine (template, search) as ONNX or TorchScript,
-the weights they were made of, and export.json. It is given wherever a checkpoint is.
+An export is a folder: the steps of the engine (fuse a template or a search crop, embed the
+template, locate the target) as ONNX or TorchScript, the weights they were made of, and
+export.json. It is given wherever a checkpoint is.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.agreement import agreement
-from tpf_tracker_ros.tracking.engine import SearchStep, TemplateStep
+from tpf_tracker_ros.tracking.engine import EmbedStep, FuseStep, LocateStep
 from tpf_tracker_ros.tracking.exported import ExportedEngine, read_info, SUFFIXES
 from tpf_tracker_ros.tracking.load import load_model
 
@@ -47,11 +48,20 @@ def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = Fa
     def crops(size: int) -> tuple[Tensor, Tensor]:  # two tensors: one twice would become one input
         return tuple(torch.zeros(2, 1, size, size, 3, dtype=torch.uint8))
 
+    def fused(size: int) -> Tensor:
+        return torch.zeros(1, 3, size, size)
+
+    fuse = FuseStep(model)
+    steps = {
+        'fuse_template': (fuse, crops(config.template_size)),
+        'fuse_search': (fuse, crops(config.search_size)),
+        'embed': (EmbedStep(model), (fused(config.template_size),)),
+        'locate': (LocateStep(model), (tokens, fused(config.search_size))),
+    }
     write = _write_onnx if form == 'onnx' else _write_torchscript
-    template, search = TemplateStep(model).eval(), SearchStep(model).eval()
     with torch.no_grad(), writing(out), _quiet():
-        write(template, crops(config.template_size), out / f'template{SUFFIXES[form]}', int8)
-        write(search, (tokens, *crops(config.search_size)), out / f'search{SUFFIXES[form]}', int8)
+        for step, (module, inputs) in steps.items():
+            write(module.eval(), inputs, out / f'{step}{SUFFIXES[form]}', int8)
     save_weights(model, out / 'weights.safetensors', metadata={'model': name})
     info = {'model': name, 'format': form, 'int8': int8}
     write_file(out / 'export.json', json.dumps(info, indent=2).encode() + b'\n')
@@ -65,7 +75,7 @@ def check_export(folder: Path, sequence: Sequence) -> float:
     """
     info = read_info(folder)
     model = load_model(info['model'], folder / 'weights.safetensors')
-    overlap = agreement(model, ExportedEngine(model, folder), sequence)
+    overlap = agreement(model, ExportedEngine(model, folder, native=False), sequence)
     least = LEAST_OVERLAP_INT8 if info['int8'] else LEAST_OVERLAP
     if overlap < least:
         raise TpfError(

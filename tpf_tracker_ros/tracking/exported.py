@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models.mamba_native import can_compile
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.engine import Engine
 
+STEPS = ('fuse_template', 'fuse_search', 'embed', 'locate')
 SUFFIXES = {'onnx': '.onnx', 'torchscript': '.pt'}
 
 
@@ -25,23 +27,28 @@ def read_info(folder: Path) -> dict:
 
 class ExportedEngine(Engine):
     """
-    An Engine whose two steps come from an export folder; whole frames fuse in torch.
+    An Engine whose steps come from an export folder; whole frames fuse in torch.
 
-    Raises TpfError when a file is missing or damaged, or its runtime is not installed.
+    native: fuse crops by our compiled code, too, where there is a compiler: no export can hold
+    it. Raises TpfError when a file is missing or damaged, or its runtime is not installed.
     """
 
-    def __init__(self, model: Tpf, folder: Path) -> None:
+    def __init__(self, model: Tpf, folder: Path, *, native: bool = True) -> None:
         super().__init__(model, 'cpu')
         form = read_info(folder)['format']
         load = OnnxStep if form == 'onnx' else torch.jit.load
         try:
-            self._template = load(folder / f'template{SUFFIXES[form]}')
-            self._search = load(folder / f'search{SUFFIXES[form]}')
+            steps = {name: load(folder / f'{name}{SUFFIXES[form]}') for name in STEPS}
         except ModuleNotFoundError as error:
             raise TpfError(f'{folder} needs {error.name}; pip install {error.name}') from None
         except Exception as error:  # both runtimes raise classes of their own
             reason = str(error).strip().splitlines()[0]
             raise TpfError(f'export {folder} is damaged ({reason}); export again') from None
+        self._embed, self._locate = steps['embed'], steps['locate']
+        if not (native and can_compile()):
+            fuse = {size: steps[f'fuse_{size}'] for size in ('template', 'search')}
+            by_size = {self.template_size: fuse['template'], self.search_size: fuse['search']}
+            self._fuse = lambda rgb, thermal: by_size[rgb.shape[1]](rgb, thermal)
 
 
 class OnnxStep:
