@@ -5,6 +5,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
+from tpf_tracker_ros.tracking.agreement import agreement
+from tpf_tracker_ros.tracking.cuda_graph import CudaGraphEngine
 from tpf_tracker_ros.tracking.engine import (
     choose_device,
     EmbedStep,
@@ -15,6 +17,9 @@ from tpf_tracker_ros.tracking.engine import (
     Normalize,
     STD,
 )
+from tpf_tracker_ros.tracking.frozen import FrozenEngine
+from tpf_tracker_ros.tracking.load import fastest_engine, load_model
+from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 
 class OffDevice(TorchDispatchMode):
@@ -67,3 +72,37 @@ def test_an_untrained_adapter_fuses_to_the_average():
 def test_an_absent_device_is_named():
     with pytest.raises(TpfError, match="'nonsense' cannot be used"):
         choose_device('nonsense')
+
+
+def test_a_frozen_engine_gives_the_values_of_the_plain_one():
+    torch.manual_seed(0)
+    model = create_model('tpf_tiny').eval()
+    for layer in model.modules():  # as training leaves them: freezing must fold them in
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    plain, frozen = Engine(model, 'cpu'), fastest_engine(model, 'cpu')
+    assert isinstance(frozen, FrozenEngine)
+    rng = np.random.default_rng(0)
+    template, search = (rng.integers(0, 256, (2, n, n, 3), np.uint8) for n in (64, 128))
+    tokens = plain.embed_template(*template)
+    assert torch.allclose(frozen.embed_template(*template), tokens, atol=1e-4)
+    box, score = plain.locate([tokens, tokens], *search)
+    other_box, other_score = frozen.locate([tokens, tokens], *search)
+    assert other_score == pytest.approx(score, abs=1e-5)
+    assert np.abs(other_box - box).max() < 1e-5
+
+
+def test_without_a_cuda_graph_the_plain_engine_runs(caplog):
+    engine = fastest_engine(create_model('tpf_tiny'), 'meta')
+    assert type(engine) is Engine
+    assert 'no CUDA graph on meta, steps take longer' in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA graph needs an NVIDIA GPU')
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_cuda_graphs_agree_with_the_plain_engine(dtype):
+    model = load_model('tpf_tiny')
+    assert isinstance(fastest_engine(model, 'cuda'), CudaGraphEngine)
+    overlap = agreement(model, CudaGraphEngine(model, 'cuda', dtype), WorldSequence(0, frames=150))
+    assert overlap >= 0.99

@@ -97,6 +97,19 @@ class LocateStep(nn.Module):
         return decode(maps.score * self.window, maps.size.float(), maps.offset.float())
 
 
+def traceable_steps(model: Tpf) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+    """Return the steps after fusion, with inputs of the shapes that they take."""
+    config = model.config
+    template, search = (
+        torch.zeros(1, 3, size, size) for size in (config.template_size, config.search_size)
+    )
+    tokens = torch.zeros(1, 2 * model.backbone.grid_z**2, config.dim)
+    return {
+        'embed': (EmbedStep(model), (template,)),
+        'locate': (LocateStep(model), (tokens, search)),
+    }
+
+
 class Engine:
     """The network's three uses: embed a template, locate the target, fuse a whole frame."""
 

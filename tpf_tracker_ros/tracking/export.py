@@ -22,8 +22,9 @@ from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.agreement import agreement
-from tpf_tracker_ros.tracking.engine import EmbedStep, FuseStep, LocateStep
+from tpf_tracker_ros.tracking.engine import FuseStep, traceable_steps
 from tpf_tracker_ros.tracking.exported import ExportedEngine, read_info, SUFFIXES
+from tpf_tracker_ros.tracking.frozen import freeze
 from tpf_tracker_ros.tracking.load import load_model
 
 # Smaller products gain nothing from int8, and those of the fusion cost the most precision.
@@ -43,20 +44,14 @@ def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = Fa
         out.mkdir(parents=True, exist_ok=True)
     model = model.cpu().eval()
     config = model.config
-    tokens = torch.zeros(1, 2 * model.backbone.grid_z**2, config.dim)
 
     def crops(size: int) -> tuple[Tensor, Tensor]:  # two tensors: one twice would become one input
         return tuple(torch.zeros(2, 1, size, size, 3, dtype=torch.uint8))
 
-    def fused(size: int) -> Tensor:
-        return torch.zeros(1, 3, size, size)
-
-    fuse = FuseStep(model)
     steps = {
-        'fuse_template': (fuse, crops(config.template_size)),
-        'fuse_search': (fuse, crops(config.search_size)),
-        'embed': (EmbedStep(model), (fused(config.template_size),)),
-        'locate': (LocateStep(model), (tokens, fused(config.search_size))),
+        'fuse_template': (FuseStep(model), crops(config.template_size)),
+        'fuse_search': (FuseStep(model), crops(config.search_size)),
+        **traceable_steps(model),
     }
     write = _write_onnx if form == 'onnx' else _write_torchscript
     with torch.no_grad(), writing(out), _quiet():
@@ -127,7 +122,7 @@ def _write_torchscript(
             if isinstance(layer, nn.Linear) and layer.weight.numel() >= LEAST_WEIGHTS
         }
         step = torch.ao.quantization.quantize_dynamic(step, products)
-    torch.jit.save(torch.jit.freeze(torch.jit.trace(step, inputs)), str(path))
+    torch.jit.save(freeze(step, inputs), str(path))
 
 
 @contextmanager

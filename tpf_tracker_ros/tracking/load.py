@@ -5,6 +5,7 @@ A further tracker (SDSTrack, CKD, CMD) is one more decorated function.
 """
 
 from collections.abc import Callable
+import logging
 from pathlib import Path
 
 from tpf_tracker_ros.core.errors import TpfError
@@ -12,8 +13,10 @@ from tpf_tracker_ros.models import create_model, list_models, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
+from tpf_tracker_ros.tracking.cuda_graph import CudaGraphEngine
 from tpf_tracker_ros.tracking.engine import choose_device, Engine
 from tpf_tracker_ros.tracking.exported import ExportedEngine
+from tpf_tracker_ros.tracking.frozen import FrozenEngine
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 
@@ -45,6 +48,22 @@ def load_model(name: str, checkpoint: Path | None = None) -> Tpf:
     return model
 
 
+def fastest_engine(model: Tpf, device: str) -> Engine:
+    """
+    Return the fastest engine that needs no export: frozen on a CPU, a CUDA graph on a GPU.
+
+    Where a graph cannot be captured the plain engine runs, and a warning says why.
+    """
+    if device == 'cpu':
+        return FrozenEngine(model)
+    try:
+        return CudaGraphEngine(model, device)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        logging.warning('no CUDA graph on %s, steps take longer: %s', device, reason)
+    return Engine(model, device)
+
+
 @register_tracker('tpf_base', 'tpf_small', 'tpf_tiny')
 def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig) -> Tracker:
     if checkpoint is not None and checkpoint.is_dir():
@@ -53,7 +72,7 @@ def _tpf(name: str, device: str, checkpoint: Path | None, config: TrackerConfig)
         model = load_model(name, checkpoint / 'weights.safetensors')
         engine = ExportedEngine(model, checkpoint)
     else:
-        engine = Engine(load_model(name, checkpoint), device)
+        engine = fastest_engine(load_model(name, checkpoint), device)
     return TpfTracker(name, engine, config)
 
 

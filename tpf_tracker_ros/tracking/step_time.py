@@ -27,6 +27,7 @@ from tpf_tracker_ros.tracking.cuda_graph import CudaGraphEngine
 from tpf_tracker_ros.tracking.engine import Engine
 from tpf_tracker_ros.tracking.export import export_model, quantize_onnx
 from tpf_tracker_ros.tracking.exported import ExportedEngine
+from tpf_tracker_ros.tracking.frozen import FrozenEngine
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 
@@ -77,7 +78,7 @@ def make_engines(name: str, model: Tpf, device: str, folder: Path) -> dict[str, 
         engines['cuda graph fp16'] = CudaGraphEngine(model, device)
         engines['cuda graph bf16'] = CudaGraphEngine(model, device, torch.bfloat16)
         return engines
-    export_model(name, model, folder / 'torchscript', form='torchscript')
+    engines['frozen'] = FrozenEngine(model)
     export_model(name, model, folder / 'torchscript int8', form='torchscript', int8=True)
     if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnxscript'):
         export_model(name, model, folder / 'onnx', form='onnx')
