@@ -140,3 +140,4 @@ except TpfError as error:
     env = {**os.environ, 'CC': 'none', 'XDG_CACHE_HOME': str(tmp_path)}
     done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout.count('not installed')) == (0, 1), done.stderr
+    assert done.stderr.count('fusion runs in PyTorch, slower: mamba_native must be compiled') == 1

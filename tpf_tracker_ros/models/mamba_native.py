@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 import ctypes
 from functools import cache
+import logging
 from pathlib import Path
 
 import torch
@@ -22,15 +23,16 @@ SOURCE = Path(__file__).with_suffix('.c')
 # No -ffast-math: NaN stays NaN, and sums keep their order.
 FLAGS = ['-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast']
 LANES = 16  # as in the C code
-SMALL = 1 << 22  # numbers of the state over all tokens that are not worth a second thread
+SMALL = 1 << 24  # numbers of the state over all tokens that are not worth a second thread
 
 
 @cache
 def can_compile() -> bool:
-    """Say whether there is the compiled code, compiling it if there is none yet."""
+    """Say whether there is the compiled code, compiling it if there is none yet; warn if not."""
     try:
         _library()
-    except (TpfError, OSError):  # OSError: a cache from which nothing may be loaded
+    except (TpfError, OSError) as error:  # OSError: a cache from which nothing may be loaded
+        logging.warning('fusion runs in PyTorch, slower: %s', error)
         return False
     return True
 
@@ -105,7 +107,7 @@ def _share(run: Callable[[int, int], None], parts: int, numbers: int) -> None:
 @cache
 def _library() -> ctypes.CDLL:
     parts = [SOURCE.read_text(), *FLAGS, processor()]
-    folder = compiled_once('mamba', parts, _build, seconds=1)
+    folder = compiled_once('mamba_native', parts, _build, seconds=1)
     library = ctypes.CDLL(str(folder / 'mamba.so'))
     library.scan.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_long] * 5
     library.mix.argtypes = [ctypes.c_void_p] * 9 + [ctypes.c_long] * 10
@@ -114,6 +116,6 @@ def _library() -> ctypes.CDLL:
 
 
 def _build(folder: Path) -> None:
-    compiler = find_compilers('mamba')['.c']
+    compiler = find_compilers('mamba_native')['.c']
     command = [*compiler, *FLAGS, '-fPIC', '-shared', str(SOURCE), '-lm', '-o']
-    call_compiler([*command, str(folder / 'mamba.so')], 'mamba')
+    call_compiler([*command, str(folder / 'mamba.so')], 'mamba_native')
