@@ -86,9 +86,9 @@ static inline void put(float *to, Lanes values, long lanes) {
     memcpy(to, &values, lanes * sizeof *to);
 }
 
-/* Blocks first <= k < last of batch * ceil(channels / LANES). x, delta, y: (batch, length,
+/* Blocks first <= k < last of batch * ceil(channels / LANES). u, delta, y: (batch, length,
    channels); a: (channels, state); b, c: (batch, length, state). */
-void scan(const float *x, const float *delta, const float *a, const float *b, const float *c,
+void scan(const float *u, const float *delta, const float *a, const float *b, const float *c,
           float *y, long length, long channels, long state, long first, long last) {
   long blocks = (channels + LANES - 1) / LANES;
   Lanes h[blocks][state], rate[blocks][state];
@@ -101,8 +101,8 @@ void scan(const float *x, const float *delta, const float *a, const float *b, co
     for (long t = sequence * length; t < (sequence + 1) * length; t++)
       for (long k = first % blocks; k < first % blocks + until - first; k++) {
         long at = t * channels + k * LANES, lanes = least(LANES, channels - k * LANES);
-        put(y + at, advance(h[k], rate[k], take(x + at, lanes), take(delta + at, lanes),
-                            b + t * state, c + t * state, state), lanes);
+        Lanes step = take(delta + at, lanes), x = step * take(u + at, lanes);
+        put(y + at, advance(h[k], rate[k], x, step, b + t * state, c + t * state, state), lanes);
       }
   }
 }

@@ -37,18 +37,18 @@ def can_compile() -> bool:
     return True
 
 
-def native_scan(x: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Return y (B, L, D); x = delta * u; shapes as in selective_scan, all float32 on a CPU."""
-    x, delta, a, b, c = (v.contiguous() for v in (x, delta, a, b, c))
-    y = torch.empty_like(x)
-    batch, length, channels = x.shape
+def native_scan(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return y (B, L, D) without d; shapes as in selective_scan, all float32 on a CPU."""
+    u, delta, a, b, c = (v.contiguous() for v in (u, delta, a, b, c))
+    y = torch.empty_like(u)
+    batch, length, channels = u.shape
     blocks, state = batch * -(-channels // LANES), a.shape[1]
-    pointers = [v.data_ptr() for v in (x, delta, a, b, c, y)]
+    pointers = [v.data_ptr() for v in (u, delta, a, b, c, y)]
 
     def run(first: int, last: int) -> None:
         _library().scan(*pointers, length, channels, state, first, last)
 
-    _share(run, blocks, x.numel() * state)
+    _share(run, blocks, u.numel() * state)
     return y
 
 

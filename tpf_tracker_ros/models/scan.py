@@ -62,14 +62,13 @@ def selective_scan(
     else:
         dtype = torch.promote_types(u.dtype, torch.float32)
         wide, delta, a, b, c = (v.to(dtype) for v in (u, delta, a, b, c))
-        inputs = wide * delta, delta, a, b, c
-        scan = _scan_triton if backend == 'triton' else _scan
         if backend == 'native':
-            y = native_scan(*inputs)
-        elif _needs_gradients(*inputs):
-            y = _ChunkedScan.apply(scan, *inputs)
+            y = native_scan(wide, delta, a, b, c)
         else:
-            y = scan(*inputs)[0]
+            inputs = wide * delta, delta, a, b, c
+            scan = _scan_triton if backend == 'triton' else _scan
+            needed = _needs_gradients(*inputs)
+            y = _ChunkedScan.apply(scan, *inputs) if needed else scan(*inputs)[0]
         y = (y if d is None else y + wide * d).to(u.dtype)
     return y.flip(1) if reverse else y
 
