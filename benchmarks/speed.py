@@ -57,7 +57,7 @@ def main() -> None:
         row['times_faster_than'] = {
             other: float(np.median(times[other]['total'] / times[name]['total']))
             for other in trackers
-            if other.endswith((' eager', ' rgb')) and other != name
+            if other.endswith((' plain', ' rgb')) and other != name
         }
         ratios = ', '.join(f'{v:.2f} than {k}' for k, v in row['times_faster_than'].items())
         print(

@@ -99,6 +99,28 @@ def test_without_a_cuda_graph_the_plain_engine_runs(caplog):
     assert 'no CUDA graph on meta, steps take longer' in caplog.text
 
 
+class HalfEngine(Engine):
+    """Steps in mixed precision, as a CUDA graph takes them, on the CPU."""
+
+    def __init__(self, model, dtype):
+        super().__init__(model, 'cpu')
+        self.dtype = dtype
+
+    def embed_template(self, rgb, thermal):
+        with torch.autocast('cpu', self.dtype):
+            return super().embed_template(rgb, thermal).float()
+
+    def locate(self, templates, rgb, thermal):
+        with torch.autocast('cpu', self.dtype):
+            return super().locate(templates, rgb, thermal)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_mixed_precision_gives_the_same_boxes(dtype):
+    model = load_model('tpf_tiny')
+    assert agreement(model, HalfEngine(model, dtype), WorldSequence(0, frames=150)) >= 0.99
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA graph needs an NVIDIA GPU')
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_cuda_graphs_agree_with_the_plain_engine(dtype):
