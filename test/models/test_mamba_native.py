@@ -104,7 +104,9 @@ def test_it_is_what_runs_where_no_gradient_is_needed_and_in_float32():
     assert (found - native).abs().max() <= 1e-2 * native.abs().max()
     trained = [v.clone().requires_grad_() for v in inputs]
     assert torch.equal(selective_scan(*trained), chunked)
-    for unfit in (trained, [v.double() for v in inputs]):
+    wide = make_inputs(1, 3, 5000, 16)  # more states than the stack is trusted with
+    assert torch.equal(selective_scan(*wide), selective_scan(*wide, backend='chunked'))
+    for unfit in (trained, wide, [v.double() for v in inputs]):
         with pytest.raises(TpfError, match="use 'auto'"):
             selective_scan(*unfit, backend='native')
 

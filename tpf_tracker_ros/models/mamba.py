@@ -103,7 +103,7 @@ class GridMamba(MambaMixer):
 
     def _is_native(self, u: Tensor) -> bool:
         wanted = self.backend in ('auto', 'native') and u.dtype == torch.float32
-        return wanted and can_be_native(u, *self.parameters()) and can_compile()
+        return wanted and can_be_native(self.a_log, u, *self.parameters()) and can_compile()
 
     def _mix_native(self, u: Tensor) -> Tensor:
         ways = [(way in ('down', 'up'), way in ('left', 'up')) for way in self.directions]

@@ -72,6 +72,7 @@ static void set_rate(Lanes *rate, const float *a, long lanes, long state) {
     for (long i = 0; i < lanes; i++) rate[n][i] = a[i * state + n] * LOG2_E;
 }
 
+/* As many numbers as there are lanes, zeros after them. */
 static inline Lanes take(const float *from, long lanes) {
   Lanes taken = {0};
   if (lanes == LANES) return *(const Given *)from;

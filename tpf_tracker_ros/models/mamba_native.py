@@ -23,6 +23,7 @@ SOURCE = Path(__file__).with_suffix('.c')
 # No -ffast-math: NaN stays NaN, and sums keep their order.
 FLAGS = ['-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-ffp-contract=fast']
 LANES = 16  # as in the C code
+MOST_STATES = 1 << 16  # of one token, which lie on the stack
 SMALL = 1 << 24  # numbers of the state over all tokens that are not worth a second thread
 
 

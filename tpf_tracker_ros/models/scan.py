@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models.mamba_native import can_compile, native_scan
+from tpf_tracker_ros.models.mamba_native import can_compile, MOST_STATES, native_scan
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as _mamba_scan
@@ -54,7 +54,7 @@ def selective_scan(
     native wherever they can run, else chunked.
     Raises TpfError on an unknown backend or one that cannot run here.
     """
-    backend = _choose(backend, u, delta, a, b, c)
+    backend = _choose(backend, u, a, delta, b, c)
     if reverse:
         u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
     if backend == 'mamba_ssm':
@@ -73,17 +73,20 @@ def selective_scan(
     return y.flip(1) if reverse else y
 
 
-def _choose(backend: str, u: Tensor, *others: Tensor) -> str:
+def _choose(backend: str, u: Tensor, a: Tensor, *others: Tensor) -> str:
     """Return the backend that this one stands for, checked."""
     if backend not in BACKENDS:
         raise TpfError(f'scan backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
-    native = u.dtype != torch.float64 and can_be_native(u, *others)
+    native = u.dtype != torch.float64 and can_be_native(a, u, *others)
     if backend == 'auto':
         if u.is_cuda and _mamba_scan is not None:
             return 'mamba_ssm'
         return 'native' if native and can_compile() else 'chunked'
     if backend == 'native' and not native:
-        raise TpfError("scan backend 'native' is float32 on a CPU, without gradients; use 'auto'")
+        raise TpfError(
+            "scan backend 'native' is float32 on a CPU, without gradients, for channels x states "
+            f"up to {MOST_STATES}; use 'auto'"
+        )
     installed = {
         'mamba_ssm': lambda: _mamba_scan is not None,
         'triton': lambda: find_spec('triton') is not None,
@@ -95,10 +98,16 @@ def _choose(backend: str, u: Tensor, *others: Tensor) -> str:
     return backend
 
 
-def can_be_native(*inputs: Tensor) -> bool:
-    """Say whether code in C may take over: on a CPU, for values alone, outside of an export."""
+def can_be_native(a: Tensor, *others: Tensor) -> bool:
+    """
+    Say whether code in C may take over: on a CPU, for values alone, outside of an export.
+
+    a: (channels, states), of which there must not be too many.
+    """
+    inputs = a, *others
+    fits = max(a.shape[0], 16) * max(a.shape[1], 16) <= MOST_STATES
     on_cpu = all(v.device.type == 'cpu' for v in inputs)
-    return on_cpu and not _needs_gradients(*inputs) and not _is_traced()
+    return fits and on_cpu and not _needs_gradients(*inputs) and not _is_traced()
 
 
 def _needs_gradients(*inputs: Tensor) -> bool:
