@@ -3,25 +3,44 @@ Step times of our models beside OpenCV's trackers, on the same frames in one run
 
     python benchmarks/speed.py --nanotrack ../shared/data/nanotrack --json speed.json
 
-Rows: every engine of each --model (as `tpf bench` shows them), NanoTrack and, where OpenCV has
-it (see peers.py), CSRT. On a busy machine read the ratios, not the milliseconds.
+Rows: every engine of each --model (as `tpf bench` shows them), the plain one with the sequential
+scan, NanoTrack and, where OpenCV has it (see peers.py), CSRT. On a busy machine read the ratios,
+not the milliseconds.
 """
 
 import argparse
 import json
 from pathlib import Path
+import runpy
 import tempfile
 
 import numpy as np
 from peers import Peer, peers
-from tpf_tracker_ros.models import create_model, packaged_weights
+from torch import Tensor
+from tpf_tracker_ros.models import create_model, mamba, packaged_weights
+from tpf_tracker_ros.models.scan import selective_scan
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.engine import choose_device
+from tpf_tracker_ros.tracking.engine import choose_device, Engine
 from tpf_tracker_ros.tracking.load import load_model
-from tpf_tracker_ros.tracking.step_time import make_engines, summary, time_trackers
+from tpf_tracker_ros.tracking.step_time import make_engines, plain_engine, summary, time_trackers
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 from tpf_tracker_ros.training.world_sequence import WorldSequence
+
+REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'scan_reference.py'
+sequential_scan = runpy.run_path(str(REFERENCE))['sequential_scan']
+
+
+def sequential_engine(model: Tpf, device: str) -> Engine:
+    """Return the plain engine with the scan as it is defined, one token after the other."""
+
+    def scan(*inputs: Tensor, backend: str) -> Tensor:
+        if backend == 'sequential':
+            return sequential_scan(*inputs)
+        return selective_scan(*inputs, backend=backend)
+
+    mamba.selective_scan = scan
+    return plain_engine(model, device, scan='sequential')
 
 
 def network(name: str) -> Tpf:
@@ -43,8 +62,11 @@ def main() -> None:
     trackers = {}
     for name in options.model:
         with tempfile.TemporaryDirectory() as folder:
-            for kind, engine in make_engines(name, network(name), device, Path(folder)).items():
-                trackers[f'{name} {kind}'] = TpfTracker(name, engine, TrackerConfig())
+            model = network(name)
+            engines = make_engines(name, model, device, Path(folder))
+        engines['sequential scan'] = sequential_engine(model, device)
+        for kind, engine in engines.items():
+            trackers[f'{name} {kind}'] = TpfTracker(name, engine, TrackerConfig())
     for name, make in peers(options.nanotrack).items():
         trackers[f'{name} rgb'] = Peer(name, make, 'rgb')
 
@@ -57,7 +79,7 @@ def main() -> None:
         row['times_faster_than'] = {
             other: float(np.median(times[other]['total'] / times[name]['total']))
             for other in trackers
-            if other.endswith((' plain', ' rgb')) and other != name
+            if other.endswith((' plain', ' scan', ' rgb')) and other != name
         }
         ratios = ', '.join(f'{v:.2f} than {k}' for k, v in row['times_faster_than'].items())
         print(

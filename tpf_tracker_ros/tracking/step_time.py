@@ -63,17 +63,18 @@ def bench_model(name: str, model: Tpf, device: str, sequence: Sequence) -> dict:
     }
 
 
-def make_engines(name: str, model: Tpf, device: str, folder: Path) -> dict[str, Engine]:
-    """
-    All engines that run here; exports are made in the folder.
-
-    The first is plain: eager, float32, and of PyTorch's operators alone, no kernels of Mamba.
-    """
-    plain = copy.deepcopy(model)
-    for layer in plain.modules():
+def plain_engine(model: Tpf, device: str, scan: str = 'chunked') -> Engine:
+    """Return the baseline: eager, float32, of PyTorch's operators alone, no kernels of Mamba."""
+    model = copy.deepcopy(model)
+    for layer in model.modules():
         if isinstance(layer, MambaMixer):
-            layer.backend = 'chunked'
-    engines = {'plain': Engine(plain, device), 'eager': Engine(model, device)}
+            layer.backend = scan
+    return Engine(model, device)
+
+
+def make_engines(name: str, model: Tpf, device: str, folder: Path) -> dict[str, Engine]:
+    """All engines that run here, the plain one first; exports are made in the folder."""
+    engines = {'plain': plain_engine(model, device), 'eager': Engine(model, device)}
     if device != 'cpu':
         engines['cuda graph fp16'] = CudaGraphEngine(model, device)
         engines['cuda graph bf16'] = CudaGraphEngine(model, device, torch.bfloat16)
