@@ -89,8 +89,8 @@ TABLE = {
     row.name: row
     for row in (
         Parameter('model', 'tpf_tiny', 'tracker to load; `tpf models` lists them'),
-        Parameter('checkpoint', '', 'safetensors file; empty: the weights in the package'),
-        Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N'),
+        Parameter('checkpoint', '', 'file or folder of tpf export; empty: the packaged weights'),
+        Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; a GPU tracks in half precision'),
         Parameter('autostart', True, 'configure and activate without a lifecycle manager'),
         Parameter('mode', 'rgb+thermal', 'cameras to use', choices=MODES),
         Parameter(
