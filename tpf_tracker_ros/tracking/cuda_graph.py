@@ -33,7 +33,11 @@ class CudaGraphEngine(Engine):
 
 
 class GraphStep:
-    """One step, captured with inputs like these and replayed on others of the same shapes."""
+    """
+    One step, captured with inputs like these and replayed on others of the same shapes.
+
+    Raises RuntimeError where it cannot be captured or its replay gives other values.
+    """
 
     def __init__(
         self, step: nn.Module, inputs: tuple[Tensor, ...], device: str, dtype: torch.dtype
@@ -41,15 +45,22 @@ class GraphStep:
         self._inputs = [value.to(device) for value in inputs]
         self._graph = torch.cuda.CUDAGraph()
         half = torch.autocast('cuda', dtype, cache_enabled=False)
-        with torch.inference_mode(), half:
+        with torch.inference_mode(), half, torch.cuda.device(device):
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):  # libraries choose their kernels before the capture
                 for _ in range(3):
-                    step(*self._inputs)
+                    expected = step(*self._inputs)
             torch.cuda.current_stream(device).wait_stream(stream)
             with torch.cuda.graph(self._graph):
                 self._outputs = step(*self._inputs)
+            self._graph.replay()
+            found = [
+                values if isinstance(values, Tensor) else values[-1]
+                for values in (self._outputs, expected)
+            ]
+            if not torch.allclose(*found, rtol=0.05, atol=0.05):
+                raise RuntimeError('its replay gives other values than the step itself')
 
     def __call__(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the step's output or outputs; copies, as the next call overwrites the graph's."""
