@@ -40,6 +40,7 @@ def main() -> None:
             rows[name] = {stage: run.status[stage] for stage in STAGES}
             rows[name]['latency_ms'] = ' / '.join(f'{value:.2f}' for value in latency)
             rows[name]['dropped'] = f'{run.dropped.sum()} of {len(run.stamps)}'
+            rows[name]['stolen'] = f'{run.stolen:.0%}'  # by the host of a virtual machine
             rows[name]['resident_mb'] = run.status['resident_mb']
     print(f'{"p50 / p95 / p99":16}' + ''.join(f'{name:>28}' for name in rows))
     for key in next(iter(rows.values())):

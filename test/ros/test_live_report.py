@@ -22,6 +22,7 @@ def make_run(boxes, scores, latency_ms, stamps=None) -> Run:
         scores=np.array(scores, float),
         latency_ms=np.array(latency_ms, float),
         lateness_ms=0.5,
+        stolen=0.02,
         status={'state': 'TRACKING'},
     )
 
@@ -53,6 +54,10 @@ def test_the_numbers():
     assert metrics['latency_ms']['p50'] == 20
     assert 'success (AUC) 47.6, precision at 20 px 50.0, 3 pairs published, 1 dropped' in summary(
         metrics
+    )
+    assert 'taken by the VM host' not in summary(metrics)
+    assert summary({**metrics, 'stolen_percent': 31.4}).endswith(
+        '31 % of the processor taken by the VM host'
     )
     sequence.ground_truth = None
     assert 'success' not in summary(measure(run, boxes, sequence))

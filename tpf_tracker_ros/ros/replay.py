@@ -29,6 +29,7 @@ from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.boxes import check_box
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import FramePairer
+from tpf_tracker_ros.core.process import stolen_seconds
 from tpf_tracker_ros.ros.dds import loopback_environment
 from tpf_tracker_ros.ros.graph import POLL, spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import (
@@ -62,6 +63,7 @@ class Run:
     latency_ms: float64 (N,), from publishing the later image of the pair to the arrival of its
     boxes, both by time.perf_counter() in the playing process; NaN where the pair was dropped.
     lateness_ms: 95th percentile of how far images went out behind the recorded pace.
+    stolen: share of the processor time that a virtual machine's host gave to others meanwhile.
     status: what the node said of itself at the end, by name.
     """
 
@@ -70,6 +72,7 @@ class Run:
     scores: np.ndarray
     latency_ms: np.ndarray
     lateness_ms: float
+    stolen: float
     status: dict[str, str]
 
     @property
@@ -126,9 +129,11 @@ def replay(
         wait_active(node, check)
         player.wait_for_subscribers(MATCH_TIMEOUT, check=check)
         _send_target(node, init, sequence.stamps[0], check)
+        before, start = stolen_seconds(), time.perf_counter()
         played = play(player, sequence, rate, check)
+        stolen = (stolen_seconds() - before) / (time.perf_counter() - start)
         drain(recorder, sequence.stamps[-1], check)
-    return _collect(sequence, played, recorder)
+    return _collect(sequence, played, recorder, stolen)
 
 
 def played_topics(sequence: BagSequence) -> dict[str, type]:
@@ -200,7 +205,7 @@ def drain(recorder: Recorder, last_stamp: int, check: Callable[[], None]) -> Non
     wait_until(lambda: len(statuses) > count, MATCH_TIMEOUT, otherwise, check=check)
 
 
-def _collect(sequence: BagSequence, played: Played, recorder: Recorder) -> Run:
+def _collect(sequence: BagSequence, played: Played, recorder: Recorder, stolen: float) -> Run:
     # The pairs that went out, each with the two moments of publishing.
     cameras = {topic: camera for camera, topic in sequence.topics.items()}
     pairer = FramePairer(mode='+'.join(sequence.topics))
@@ -230,5 +235,6 @@ def _collect(sequence: BagSequence, played: Played, recorder: Recorder) -> Run:
         scores=scores,
         latency_ms=latency_ms,
         lateness_ms=played.lateness_ms(95),
+        stolen=stolen,
         status={each.key: each.value for each in status.values},
     )

@@ -25,6 +25,7 @@ NOTE = (
     'time.perf_counter() in the playing process.\nIoU: while a pair was dropped or the target '
     'lost, the last box counts.'
 )
+MUCH_STOLEN = 5.0  # percent of the processor time; then drops say little of the node
 
 
 class Shown(NamedTuple):
@@ -89,6 +90,7 @@ def measure(run: Run, boxes: np.ndarray, sequence: BagSequence) -> dict[str, obj
             for percent in (50, 95, 99)
         },
         'image_lateness_ms_p95': run.lateness_ms,
+        'stolen_percent': 100 * run.stolen,
         'note': NOTE,
         'node': run.status,
     }
@@ -105,6 +107,8 @@ def summary(metrics: dict) -> str:
     if metrics['pairs_published']:
         latency = metrics['latency_ms']
         words.append(f'latency p50 {latency["p50"]:.1f} ms, p95 {latency["p95"]:.1f} ms')
+    if metrics['stolen_percent'] >= MUCH_STOLEN:
+        words.append(f'{metrics["stolen_percent"]:.0f} % of the processor taken by the VM host')
     return ', '.join(words)
 
 
