@@ -97,7 +97,7 @@ def measure(run: Run, boxes: np.ndarray, sequence: BagSequence) -> dict[str, obj
 
 
 def summary(metrics: dict) -> str:
-    """Return the numbers in one line."""
+    """Return the numbers in one line, and what they suffered from in another."""
     words = []
     if metrics['success_auc'] is not None:
         words.append(f'success (AUC) {metrics["success_auc"]:.1f}')
@@ -107,9 +107,11 @@ def summary(metrics: dict) -> str:
     if metrics['pairs_published']:
         latency = metrics['latency_ms']
         words.append(f'latency p50 {latency["p50"]:.1f} ms, p95 {latency["p95"]:.1f} ms')
+    line = ', '.join(words)
     if metrics['stolen_percent'] >= MUCH_STOLEN:
-        words.append(f'{metrics["stolen_percent"]:.0f} % of the processor taken by the VM host')
-    return ', '.join(words)
+        stolen = f'{metrics["stolen_percent"]:.0f} % of the processor time'
+        line += f"\nmeanwhile this virtual machine's host gave {stolen} to others"
+    return line
 
 
 def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None:
