@@ -1,5 +1,6 @@
 """What is wrong is said in one line with its cure, and the node goes on."""
 
+from contextlib import suppress
 import itertools
 import time
 
@@ -56,14 +57,22 @@ def test_bad_images_are_reported_and_the_node_goes_on(tracker_node):
 def test_incompatible_qos_is_reported_with_the_cure(tracker_node):
     with tracker_node() as graph:
         graph.connected()
-        graph.node.create_publisher(Detection2D, '/tpf_tracker/target', BEST_EFFORT)
-        graph.until(lambda: graph.logged('publish with reliability RELIABLE'), 'cure')
+
+        def complains(words, offer):
+            for _ in range(3):  # the middleware does not tell the node of each and every one
+                offer()
+                with suppress(TpfError):
+                    return graph.until(lambda: graph.logged(words), 'cure', timeout=5)
+            pytest.fail(f'no word of {words!r} in: {graph.written}')
+
+        target = Detection2D, '/tpf_tracker/target', BEST_EFFORT
+        complains(
+            'publish with reliability RELIABLE', lambda: graph.node.create_publisher(*target)
+        )
         time.sleep(2.1)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        graph.node.create_subscription(
-            Detection2DArray, '/tpf_tracker/tracks', lambda message: None, latched
-        )
-        graph.until(lambda: graph.logged('ask for volatile durability'), 'cure')
+        tracks = Detection2DArray, '/tpf_tracker/tracks', lambda message: None, latched
+        complains('ask for volatile durability', lambda: graph.node.create_subscription(*tracks))
 
 
 def test_cameras_that_never_pair_are_reported_with_the_cure(tracker_node):
@@ -82,9 +91,11 @@ def test_cameras_that_never_pair_are_reported_with_the_cure(tracker_node):
             assert index < 300
         assert not graph.tracks
         assert graph.set(thermal_offset_ms=-50.0) == ['']
-        for _ in range(3):
+        shown = set()
+        while not shown.intersection(stamps(graph.tracks)):  # best effort: one may get lost
             show(graph, index := next(frames))
-        graph.until(lambda: index in stamps(graph.tracks), 'a pair')
+            shown.add(index)
+            assert len(shown) < 100
 
 
 def test_an_image_that_does_not_fit_into_shared_memory_is_reported(tracker_node, monkeypatch):
