@@ -25,8 +25,10 @@ def threads_from(small):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mamba_native, 'SMALL', small)
         torch.set_num_threads(3)
-        yield
-    torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 @settings(max_examples=60, deadline=None)
