@@ -7,6 +7,7 @@ starting them is what takes the time; a graph starts them all at once.
 
 import torch
 from torch import nn, Tensor
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.engine import Engine
 
@@ -17,6 +18,7 @@ class CudaGraphEngine(Engine):
 
     Fusing in another thread is safe once this is made: both threads queue on the default stream,
     and the memory of a graph is its own. Nothing else may use the device during the captures.
+    Raises TpfError where a step cannot be captured.
     """
 
     def __init__(self, model: Tpf, device: str, dtype: torch.dtype = torch.float16) -> None:
@@ -27,9 +29,13 @@ class CudaGraphEngine(Engine):
         def crops(size: int) -> Tensor:
             return torch.zeros(2, 1, size, size, 3, dtype=torch.uint8)
 
-        self._template = GraphStep(self._template, crops(config.template_size), device, dtype)
         search = tokens, *crops(config.search_size)
-        self._search = GraphStep(self._search, search, device, dtype)
+        try:
+            self._template = GraphStep(self._template, crops(config.template_size), device, dtype)
+            self._search = GraphStep(self._search, search, device, dtype)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise TpfError(f'no CUDA graph can be captured on {device} ({reason})') from None
 
 
 class GraphStep:

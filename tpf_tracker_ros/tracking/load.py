@@ -58,9 +58,8 @@ def fastest_engine(model: Tpf, device: str) -> Engine:
         return FrozenEngine(model)
     try:
         return CudaGraphEngine(model, device)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        logging.warning('no CUDA graph on %s, steps take longer: %s', device, reason)
+    except TpfError as error:
+        logging.warning('%s; steps take longer', error)
     return Engine(model, device)
 
 
