@@ -17,7 +17,8 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
-        f'{PACKAGE}.models': ['*.c', 'weights/*.safetensors', 'weights/*.md'],
+        f'{PACKAGE}.models.layers': ['*.c'],
+        f'{PACKAGE}.models': ['weights/*.safetensors', 'weights/*.md'],
         f'{PACKAGE}.training': ['experiments/*.toml'],
     },
     data_files=[

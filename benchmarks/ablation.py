@@ -16,14 +16,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+from tpf_tracker_ros.data.film import WorldSequence
+from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.metrics import success_auc
-from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.runner import run_sequence
 from tpf_tracker_ros.tracking.load import load_tracker
-from tpf_tracker_ros.training.drf import DrfConfig, DrfTraining
-from tpf_tracker_ros.training.supervised import SupervisedConfig, SupervisedTraining
-from tpf_tracker_ros.training.world import WorldConfig
-from tpf_tracker_ros.training.world_sequence import WorldSequence
+from tpf_tracker_ros.training.samples.world import WorldConfig
+from tpf_tracker_ros.training.stages.drf import DrfConfig, DrfTraining
+from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
 
 HELD_OUT = 200  # first seed of the films
 PANNED_SEED = 300

@@ -22,13 +22,13 @@ import numpy as np
 from peers import Peer, peers
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.sequence import Sequence
-from tpf_tracker_ros.evaluation.cutouts import cutout_set
-from tpf_tracker_ros.evaluation.media import MediaSequence
+from tpf_tracker_ros.data.box_files import read_boxes
+from tpf_tracker_ros.data.cutouts import cutout_set
+from tpf_tracker_ros.data.film import WorldSequence
+from tpf_tracker_ros.data.media import MediaSequence
+from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
-from tpf_tracker_ros.evaluation.panned import DEGRADATIONS, panned_set
-from tpf_tracker_ros.evaluation.results import read_boxes
 from tpf_tracker_ros.evaluation.runner import run_sequence
-from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 CONSTANT, SWITCH = DEGRADATIONS[:3], DEGRADATIONS[3:]
 ROADSCENE_SETS = {

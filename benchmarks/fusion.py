@@ -19,12 +19,12 @@ import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.data.film import WorldSequence
+from tpf_tracker_ros.data.panned import read_pairs
+from tpf_tracker_ros.engines.engine import choose_device, Engine
 from tpf_tracker_ros.evaluation.fusion import fusion_measures
-from tpf_tracker_ros.evaluation.panned import read_pairs
-from tpf_tracker_ros.tracking.engine import choose_device, Engine
 from tpf_tracker_ros.tracking.load import load_model
 from tpf_tracker_ros.training.experts import list_experts, load_expert
-from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 Fusion = Callable[[np.ndarray, np.ndarray], np.ndarray]
 CELL = 240  # px, width of a picture in the sheet

@@ -6,8 +6,8 @@
 set -eu
 out=${1:-gpu_out}
 mkdir -p "$out"
-python -m pytest -q test/models/test_scan.py test/models/test_scan_triton.py \
-    test/tracking/test_engine.py | tee "$out/tests.txt"
+python -m pytest -q test/models/layers/test_scan.py test/models/layers/test_scan_triton.py \
+    test/engines/test_engine.py | tee "$out/tests.txt"
 python benchmarks/scan.py --device cuda --json "$out/scan.json"
 for model in tpf_tiny tpf_small tpf_base; do
     tpf bench --device cuda --model "$model" --json "$out/$model.json"

@@ -16,8 +16,8 @@ import tempfile
 
 import numpy as np
 from tpf_tracker_ros.bags.reader import BagSequence
-from tpf_tracker_ros.ros.demo import world_bag
-from tpf_tracker_ros.ros.replay import replay
+from tpf_tracker_ros.ros.replay.demo import world_bag
+from tpf_tracker_ros.ros.replay.replay import replay
 
 STAGES = ('wait_ms', 'convert_ms', 'track_ms', 'publish_ms', 'overhead_ms', 'total_ms')
 

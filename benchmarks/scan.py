@@ -17,9 +17,9 @@ import time
 
 import torch
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import scan
+from tpf_tracker_ros.models.layers import scan
 
-REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'scan_reference.py'
+REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'layers' / 'scan_reference.py'
 sequential_scan = runpy.run_path(str(REFERENCE))['sequential_scan']
 
 

@@ -17,17 +17,18 @@ import tempfile
 import numpy as np
 from peers import Peer, peers
 from torch import Tensor
-from tpf_tracker_ros.models import create_model, mamba, packaged_weights
-from tpf_tracker_ros.models.scan import selective_scan
+from tpf_tracker_ros.bench.step_time import make_engines, plain_engine, summary, time_trackers
+from tpf_tracker_ros.data.film import WorldSequence
+from tpf_tracker_ros.engines.engine import choose_device, Engine
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.layers import mamba
+from tpf_tracker_ros.models.layers.scan import selective_scan
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.engine import choose_device, Engine
 from tpf_tracker_ros.tracking.load import load_model
-from tpf_tracker_ros.tracking.step_time import make_engines, plain_engine, summary, time_trackers
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
-from tpf_tracker_ros.training.world_sequence import WorldSequence
 
-REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'scan_reference.py'
+REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'layers' / 'scan_reference.py'
 sequential_scan = runpy.run_path(str(REFERENCE))['sequential_scan']
 
 

@@ -27,7 +27,7 @@ from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from tpf_tracker_ros.bags.reader import BagSequence, COMPRESSED
 from tpf_tracker_ros.ros.dds import image_environment
-from tpf_tracker_ros.ros.node_process import camera_info_topic
+from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
 
 PLAYBACK = 'playback'
 
@@ -68,7 +68,7 @@ def _prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _players(bag: str, rate: str, topics: dict[str, str]) -> list[ExecuteProcess]:
-    playback = [sys.executable, '-m', 'tpf_tracker_ros.ros.playback', bag, '--rate', rate]
+    playback = [sys.executable, '-m', 'tpf_tracker_ros.ros.replay.playback', bag, '--rate', rate]
     for camera in ('rgb', 'thermal'):
         playback += [f'--{camera}-topic', topics.get(camera, '')]
     commands = {PLAYBACK: playback}

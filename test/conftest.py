@@ -11,7 +11,7 @@ import cv2
 from hypothesis import settings
 import numpy as np
 import pytest
-from tpf_tracker_ros.evaluation.panned import panned_set
+from tpf_tracker_ros.data.panned import panned_set
 
 # A busy machine makes an example slow, not wrong.
 settings.register_profile('tpf', deadline=None)

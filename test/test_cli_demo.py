@@ -8,7 +8,7 @@ import pytest
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.training.world_sequence import WorldSequence
+from tpf_tracker_ros.data.film import WorldSequence
 
 pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[ros]')")
 
@@ -45,7 +45,7 @@ def test_the_demo_tracks_and_reports(film):
 
 
 def test_nothing_tracked_is_a_failure_with_a_report(film, tmp_path, monkeypatch):
-    from tpf_tracker_ros.ros.demo import replay_with_report
+    from tpf_tracker_ros.ros.replay.demo import replay_with_report
 
     monkeypatch.setenv('ROS_DOMAIN_ID', str(41 + os.getpid() % 60))
     blind = {'tracker.uncertain_score': 1.0, 'tracker.lost_score': 1.0, 'tracker.lost_after': 1}

@@ -6,7 +6,7 @@ import pytest
 from tpf_tracker_ros.bags.convert import sequence_to_bag, sequence_to_folder
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.evaluation.media import MediaSequence
+from tpf_tracker_ros.data.media import MediaSequence
 
 RGB = np.full((16, 24, 3), (10, 20, 30), np.uint8)
 

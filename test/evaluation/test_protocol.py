@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from tpf_tracker_ros.evaluation.datasets import read_names, read_truths
+from tpf_tracker_ros.data.box_files import find_results, read_boxes
+from tpf_tracker_ros.data.datasets import read_names, read_truths
 from tpf_tracker_ros.evaluation.protocol import PROTOCOLS, score_sequence, score_tracker
-from tpf_tracker_ros.evaluation.results import find_results, read_boxes
 
 TRUTH = np.tile([100.0, 100, 40, 20], (10, 1))
 

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.data.box_files import read_boxes
 from tpf_tracker_ros.evaluation.evaluate import evaluate_folders
-from tpf_tracker_ros.evaluation.results import read_boxes
 from tpf_tracker_ros.evaluation.runner import run_dataset
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
-from tpf_tracker_ros.models.pfa import GridStem, magnify, PixelFusionAdapter
+from tpf_tracker_ros.models.layers.pfa import GridStem, magnify, PixelFusionAdapter
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 
 SMALL = {

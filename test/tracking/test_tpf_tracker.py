@@ -6,10 +6,10 @@ import pytest
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.tracking.load import load_tracker
 from tpf_tracker_ros.tracking.tpf_tracker import contrast, LEASH, TpfTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
-from tpf_tracker_ros.training.world_sequence import WorldSequence
 
 
 @pytest.fixture(scope='module')
@@ -228,9 +228,9 @@ def test_misuse_is_refused_in_words(film, tracker):
 
 
 def test_a_real_drone_in_thermal_video(shared_data, tracker):
-    from tpf_tracker_ros.evaluation.media import MediaSequence
+    from tpf_tracker_ros.data.box_files import read_boxes
+    from tpf_tracker_ros.data.media import MediaSequence
     from tpf_tracker_ros.evaluation.metrics import precision
-    from tpf_tracker_ros.evaluation.results import read_boxes
 
     truth = read_boxes(shared_data / 'antiuav' / '7.txt')[:200]
     sequence = MediaSequence(None, shared_data / 'antiuav' / '7.avi', ground_truth=truth)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.evaluation.datasets import (
+from tpf_tracker_ros.data.box_files import find_results, read_boxes
+from tpf_tracker_ros.data.datasets import (
     get_layout,
     read_attributes,
     read_names,
@@ -22,7 +23,6 @@ from tpf_tracker_ros.evaluation.protocol import (
     score_tracker,
     Scores,
 )
-from tpf_tracker_ros.evaluation.results import find_results, read_boxes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.sequence import Sequence
-from tpf_tracker_ros.evaluation.datasets import find_sequences, open_sequence, read_names
+from tpf_tracker_ros.data.datasets import find_sequences, open_sequence, read_names
 from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.tracking.tracker import Tracker
 from tqdm import tqdm

@@ -8,9 +8,9 @@ import numpy as np
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.thermal import ThermalRange
-from tpf_tracker_ros.evaluation.datasets import find_folders, get_layout
+from tpf_tracker_ros.data.datasets import find_folders, get_layout
+from tpf_tracker_ros.data.media import ImageFolder, open_frames
 from tpf_tracker_ros.evaluation.evaluate import Evaluation
-from tpf_tracker_ros.evaluation.media import ImageFolder, open_frames
 from tpf_tracker_ros.evaluation.metrics import present
 
 RUN = 10  # rows in a row without overlap make a loss

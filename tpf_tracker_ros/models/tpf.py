@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn, Tensor
 from tpf_tracker_ros.core.crops import Framing, SQUARE
-from tpf_tracker_ros.models.head import CentreHead
-from tpf_tracker_ros.models.mamba import DIRECTIONS
-from tpf_tracker_ros.models.pfa import PixelFusionAdapter
+from tpf_tracker_ros.models.layers.head import CentreHead
+from tpf_tracker_ros.models.layers.mamba import DIRECTIONS
+from tpf_tracker_ros.models.layers.pfa import PixelFusionAdapter
+from tpf_tracker_ros.models.layers.vit import VisionTransformer
 from tpf_tracker_ros.models.registry import register_model
-from tpf_tracker_ros.models.vit import VisionTransformer
 
 
 @dataclass(frozen=True)

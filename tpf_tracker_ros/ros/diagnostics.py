@@ -10,8 +10,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 from tpf_tracker_ros.core.pairing import FramePairer
-from tpf_tracker_ros.core.process import resident_mb
 from tpf_tracker_ros.ros.dds import config_file, PROFILE_VARIABLE, shared_memory_segment
+from tpf_tracker_ros.system.process import resident_mb
 from tpf_tracker_ros.tracking.tracker import TrackState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

@@ -25,8 +25,8 @@ import sysconfig
 import tempfile
 
 from tpf_tracker_ros.bags.vision_msgs import DEFINITIONS
-from tpf_tracker_ros.core.compiled import call_compiler, compiled_once, find_compilers
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.system.compiled import call_compiler, compiled_once, find_compilers
 
 PACKAGE = 'vision_msgs'
 # Fast DDS serialises by the first and describes the types to others by the second.

@@ -9,14 +9,14 @@ import logging
 from pathlib import Path
 
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine
+from tpf_tracker_ros.engines.engine import choose_device, Engine
+from tpf_tracker_ros.engines.exported import ExportedEngine
+from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models import create_model, list_models, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.cuda_graph import CudaGraphEngine
-from tpf_tracker_ros.tracking.engine import choose_device, Engine
-from tpf_tracker_ros.tracking.exported import ExportedEngine
-from tpf_tracker_ros.tracking.frozen import FrozenEngine
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 

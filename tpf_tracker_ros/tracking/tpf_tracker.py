@@ -12,8 +12,8 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.template_memory import TemplateMemory
 from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.engine import Engine
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 # Where the search views of the first frame look, in target sizes beside the target.

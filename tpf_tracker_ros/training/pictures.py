@@ -9,10 +9,10 @@ from torch import Tensor
 from tpf_tracker_ros.core.boxes import from_centre
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.files import write_file
-from tpf_tracker_ros.models.head import decode
+from tpf_tracker_ros.models.layers.head import decode
 from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.tracking_loss import denormalized, fuse_view
-from tpf_tracker_ros.training.world import Batch, INITIAL, SEARCH
+from tpf_tracker_ros.training.losses.tracking import denormalized, fuse_view
+from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
 
 
 @torch.no_grad()

@@ -1,0 +1,151 @@
+from dataclasses import replace
+import math
+
+import pytest
+import torch
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.checkpoint import load_weights
+from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
+from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
+from tpf_tracker_ros.training.samples.world import WorldConfig
+from tpf_tracker_ros.training.stages.drf import (
+    DrfConfig,
+    DrfTraining,
+    fold,
+    orthogonality,
+    Projection,
+    uninformative,
+)
+
+CONFIG = DrfConfig(
+    init_weights=str(packaged_weights('tpf_tiny')),
+    steps=2, batch=2, warmup=1, log_every=1, save_every=1,
+    world=WorldConfig(backgrounds=7, background_size=64, sprites=8),
+)  # fmt: skip
+
+
+def test_the_experiment_of_the_package_is_the_defaults():
+    config = read_config(EXPERIMENTS / 'drf.toml', DrfConfig)
+    assert replace(config, init_weights='') == DrfConfig() and config.init_weights
+
+
+@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('drf_*.toml')), ids=lambda p: p.stem)
+def test_an_ablation_leaves_one_term_out(path):
+    config, plain = read_config(path, DrfConfig), read_config(EXPERIMENTS / 'drf.toml', DrfConfig)
+    changed = {key for key, value in vars(config).items() if value != vars(plain)[key]}
+    assert len(changed) == 1 and vars(config)[changed.pop()] == 0
+
+
+def small(**changes: object) -> Tpf:
+    torch.manual_seed(0)
+    config = TpfConfig(
+        template_size=32,
+        search_size=64,
+        stride=8,
+        dim=32,
+        depth=4,
+        heads=2,
+        head_channels=16,
+        pfa_channels=4,
+        pfa_state=2,
+        pfa_stride=4,
+    )
+    return Tpf(replace(config, **changes)).eval()
+
+
+@pytest.mark.parametrize(
+    'form', [{'stem': 'conv', 'ce_blocks': ()}, {'ce_blocks': (1, 2)}], ids=['conv', 'pruning']
+)
+@torch.no_grad()
+def test_the_folded_network_gives_the_same_maps_and_has_no_parameter_more(form):
+    """Also at the border and at pruned tokens, where the head reads zeros."""
+    model, relevant = small(**form), Projection(32)
+    torch.nn.init.orthogonal_(relevant.weight)
+    for layer in model.box_head.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    templates, search = torch.randn(2, 16, 32), torch.randn(2, 64, 32)
+    expected = model.box_head(relevant(model.features(templates, search)))
+    folded = fold(model, relevant)
+    maps = folded(templates, search)
+    for found, wanted in zip((maps.score, maps.size, maps.offset), expected):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    assert (expected[1] - model(templates, search).size).abs().max() > 0.05
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    assert {key: value.shape for key, value in folded.state_dict().items()} == shapes
+
+
+def test_training_starts_where_its_weights_were_and_moves_all_parts(tmp_path):
+    training = DrfTraining(CONFIG, tmp_path)
+    given = {key: value.clone() for key, value in training.model.state_dict().items()}
+    for key, value in training.finished(training.network).state_dict().items():
+        torch.testing.assert_close(value, given[key], msg=key)
+    before = {key: value.clone() for key, value in training.network.named_parameters()}
+    training._train_chunk(2)
+    for part in ('relevant.', 'irrelevant.', 'model.pfa.', 'model.backbone.', 'model.box_head.'):
+        assert any(
+            not torch.equal(value, before[key])
+            for key, value in training.network.named_parameters()
+            if key.startswith(part)
+        ), part
+
+
+def test_the_saved_weights_are_those_of_the_plain_network(tmp_path):
+    training = DrfTraining(CONFIG, tmp_path)
+    training.run()
+    plain = create_model('tpf_tiny')
+    load_weights(plain, tmp_path / 'tpf_tiny.safetensors')
+    batch = training._sample()
+    network = training.average.module.eval()
+    templates, search = (network['model'].embed(batch.rgb[view] - 0.5) for view in (0, 2))
+    with torch.no_grad():
+        expected, _, _ = network['model'].box_head(
+            network['relevant'](network['model'].features(templates, search))
+        )
+        found = plain.eval()(templates, search).score
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    head = (tmp_path / 'log.csv').read_text().splitlines()[0]
+    assert 'fusion,orthogonality,reconstruction,uninformative' in head
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+    whole = DrfTraining(CONFIG, tmp_path / 'whole')
+    whole.run()
+    first = DrfTraining(CONFIG, tmp_path / 'parts')
+    (tmp_path / 'parts').mkdir()
+    first._train_chunk(1)
+    first._save()
+    second = DrfTraining(CONFIG, tmp_path / 'parts')
+    second.run()
+    torch.testing.assert_close(
+        second.average.state_dict(), whole.average.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_orthogonality_of_known_features():
+    a, b = torch.zeros(2, 1, 2, 3, 3)
+    a[:, 0], b[:, 1] = 1, 5
+    assert orthogonality(a, b) == 0
+    assert orthogonality(a, -2 * a).item() == pytest.approx(1)
+    assert orthogonality(a, a + b / 5).item() == pytest.approx(0.5)
+
+
+def test_a_map_is_uninformative_when_it_is_flat_and_the_head_learns_nothing_from_it():
+    head = small(stem='conv', ce_blocks=()).box_head
+    statistics = head.conv1_ctr[1].running_mean.clone()
+    features = torch.randn(2, 32, 8, 8, requires_grad=True)
+    head.train()
+    uninformative(head, features).backward()
+    assert head.training and torch.equal(head.conv1_ctr[1].running_mean, statistics)
+    assert all(p.grad is None for p in head.parameters())
+    assert features.grad.abs().max() > 0
+
+    class Peak(torch.nn.Module):
+        def forward(self, scores):
+            return scores, None, None
+
+    flat = torch.full((1, 1, 2, 2), 0.3)
+    assert uninformative(Peak(), flat).item() == pytest.approx(0, abs=1e-6)
+    peak = torch.tensor([[[[0.8, 0.1], [0.05, 0.05]]]])
+    wanted = sum(0.25 * math.log(0.25 / p) for p in (0.8, 0.1, 0.05, 0.05))
+    assert uninformative(Peak(), peak).item() == pytest.approx(wanted, rel=1e-4)

@@ -1,0 +1,224 @@
+import csv
+from dataclasses import replace
+import os
+import subprocess
+import sys
+
+import cv2
+import pytest
+from safetensors.torch import load_file
+import torch
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.training.samples.world import WorldConfig
+from tpf_tracker_ros.training.stages.mad import DistillConfig
+from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.trainer import first_difference, parameter_groups
+
+CONFIG = SupervisedConfig(
+    steps=2, batch=2, warmup=2, log_every=1, save_every=1,
+    world=WorldConfig(backgrounds=7, background_size=64, sprites=8),
+)  # fmt: skip
+
+
+def test_the_log_is_cut_back_to_the_state_that_is_resumed(tmp_path):
+    SupervisedTraining(CONFIG, tmp_path).run()
+    log = tmp_path / 'log.csv'
+    log.write_text(log.read_text() + '3,1,1\n4,1,1\n')
+    SupervisedTraining(replace(CONFIG, steps=3), tmp_path).run()
+    lines = log.read_text().splitlines()
+    assert [line.split(',')[0] for line in lines] == ['step', '1', '2', '3']
+    columns = 3 + len(SupervisedTraining.columns)
+    assert len(lines[0].split(',')) == len(lines[3].split(',')) == columns
+
+
+def test_a_state_of_another_network_is_refused(tmp_path):
+    SupervisedTraining(CONFIG, tmp_path).run()
+    other = SupervisedTraining(CONFIG, tmp_path)
+    other.network = torch.nn.Linear(2, 2)
+    with pytest.raises(TpfError, match='of another network or stage'):
+        other.run()
+
+
+def test_accumulated_batches_are_one_step_with_the_mean_gradient(tmp_path):
+    training = SupervisedTraining(replace(CONFIG, accumulate=2, clip=1e9), tmp_path)
+    training._train_chunk(1)
+    accumulated = [p.grad.clone() for p in training.trained if p.grad is not None]
+    again = SupervisedTraining(CONFIG, tmp_path)
+    for _ in range(2):
+        (again.compute(again._sample())['loss'] / 2).backward()
+    expected = [p.grad for p in again.trained if p.grad is not None]
+    torch.testing.assert_close(accumulated, expected, rtol=0, atol=0)
+    assert training.step == 1
+
+
+def test_half_precision_trains(tmp_path):
+    half = SupervisedTraining(replace(CONFIG, bf16=True), tmp_path)._train_chunk(1)
+    full = SupervisedTraining(CONFIG, tmp_path)._train_chunk(1)
+    assert half['loss'] == pytest.approx(full['loss'], rel=0.02) and half['loss'] != full['loss']
+
+
+def test_training_starts_from_given_weights(tmp_path):
+    weights = packaged_weights('tpf_tiny')
+    training = SupervisedTraining(replace(CONFIG, init_weights=str(weights)), tmp_path)
+    for key, value in load_file(weights).items():
+        torch.testing.assert_close(training.average.module.state_dict()[key], value)
+    with pytest.raises(TpfError, match=r'none\.safetensors does not exist'):
+        SupervisedTraining(replace(CONFIG, init_weights='none.safetensors'), tmp_path)
+
+
+def test_pictures_of_samples_do_not_change_the_training(tmp_path):
+    with_pictures = SupervisedTraining(replace(CONFIG, picture_every=1), tmp_path)
+    with_pictures._train_chunk(2)
+    picture = cv2.imread(str(tmp_path / 'pictures' / '000002.jpg'))
+    assert picture.shape == (2 * 128, 3 * 128, 3) and picture.std() > 10
+    without = SupervisedTraining(CONFIG, tmp_path)
+    without._train_chunk(2)
+    torch.testing.assert_close(
+        with_pictures.average.state_dict(), without.average.state_dict(), rtol=0, atol=0
+    )
+
+
+def test_parameter_groups_hold_each_trained_parameter_once():
+    model = create_model('tpf_tiny')
+    model.pfa.requires_grad_(False)
+    groups = parameter_groups(model, SupervisedConfig(backbone_rate=0.1))
+    found = [id(p) for group in groups for p in group['params']]
+    assert sorted(found) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    backbone = {id(p) for p in model.backbone.parameters()}
+    for group in groups:
+        assert {id(p) in backbone for p in group['params']} == {group['scale'] == 0.1}
+        assert {p.ndim > 1 for p in group['params']} == {group['weight_decay'] > 0}
+    assert len(parameter_groups(model, SupervisedConfig())) == 2
+
+
+@pytest.mark.parametrize(
+    ('changes', 'rule'),
+    [
+        ({'batch': 4}, 'with batch = 2, but now batch = 4; restore it or give another folder'),
+        ({'model': 'tpf_small'}, "with model = 'tpf_tiny', but now model = 'tpf_small'"),
+        ({'world': replace(CONFIG.world, sprites=9)}, 'world.sprites = 8, but now world.sprites'),
+        ({'fusion': DistillConfig(['laplacian'])}, r"fusion.experts = \['laplacian', 'guided'"),
+        ({'seed': 1, 'steps': 9}, 'with seed = 0, but now seed = 1'),
+    ],
+)
+def test_a_state_of_another_experiment_is_refused(tmp_path, changes, rule):
+    training = SupervisedTraining(CONFIG, tmp_path)
+    training._save()
+    training.config = replace(CONFIG, **changes)
+    with pytest.raises(TpfError, match=rule) as caught:
+        training._resume()
+    assert '\n' not in str(caught.value)
+
+
+def test_a_run_may_go_on_longer_and_log_otherwise(tmp_path):
+    training = SupervisedTraining(CONFIG, tmp_path)
+    training._save()
+    training.config = replace(CONFIG, steps=9, log_every=3, save_every=4, picture_every=2)
+    training._resume()
+
+
+def test_states_of_before_they_held_a_configuration_still_load(tmp_path):
+    training = SupervisedTraining(CONFIG, tmp_path)
+    training.step = 7
+    training._save()
+    state = torch.load(tmp_path / 'state.pt', weights_only=True)
+    assert state.pop('config')['world']['sprites'] == 8
+    torch.save(state, tmp_path / 'state.pt')
+    again = SupervisedTraining(replace(CONFIG, batch=4), tmp_path)
+    again._resume()
+    assert again.step == 7
+
+
+def test_the_first_difference_is_named_by_its_place():
+    now = {'a': 1, 'new': 2, 'data': [{'root': 'x', 'weight': 1.0}, {'root': 'y'}]}
+    assert first_difference({'a': 1, 'gone': 3}, now) is None
+    before = {'data': [{'root': 'x', 'weight': 1.0}, {'root': 'z'}]}
+    assert first_difference(before, now) == ('data[1].root', 'z', 'y')
+    assert first_difference({'data': []}, now) == ('data', [], now['data'])
+
+
+def test_scalars_arrive_in_tensorboard(tmp_path):
+    pytest.importorskip('tensorboard', reason='TensorBoard is optional: pip install tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    SupervisedTraining(CONFIG, tmp_path).run()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    rows = list(csv.DictReader((tmp_path / 'log.csv').open()))
+    assert {'loss', 'iou', 'pairs_per_s', 'data_share'} < set(events.Tags()['scalars'])
+    for name in 'loss', 'data_share':
+        logged = [(each.step, each.value) for each in events.Scalars(name)]
+        assert logged == [
+            (int(row['step']), pytest.approx(float(row[name]), rel=1e-6)) for row in rows
+        ]
+
+
+RANK = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, 'test/training')
+from test_trainer import CONFIG, SupervisedTraining
+torch.set_num_threads(1)
+training = SupervisedTraining(CONFIG, Path(sys.argv[1]))
+training.run()
+torch.save([p.detach() for p in training.trained], f'{sys.argv[1]}/{training.ranks.rank}.pt')
+"""
+
+
+def torchrun(script, folder) -> None:
+    """Run a script with the folder as its argument in two processes that know of each other."""
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2',
+               '--standalone', str(folder / 'train.py'), str(folder)]  # fmt: skip
+    (folder / 'train.py').write_text(script)
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.getcwd()}
+    subprocess.run(command, check=True, env=env, capture_output=True, timeout=240)
+
+
+def test_two_processes_train_one_network(tmp_path):
+    torchrun(RANK, tmp_path)
+    one, other = (torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    alone = SupervisedTraining(CONFIG, tmp_path / 'alone')
+    alone.run()
+    assert any(not torch.equal(a, b) for a, b in zip(one, alone.trained))
+    lines = (tmp_path / 'log.csv').read_text().splitlines()
+    assert [line.split(',')[0] for line in lines] == ['step', '1', '2']  # one process writes
+    with pytest.raises(TpfError, match='of 2 processes but 1 are running'):
+        SupervisedTraining(CONFIG, tmp_path).run()
+
+
+EXPERIMENT = """
+batch = 1
+warmup = 9  # the rate of a step is the same, however many follow
+log_every = 2
+save_every = 2
+init_weights = ''
+[world]
+backgrounds = 7
+background_size = 64
+sprites = 8
+"""
+RESUMED = """
+import sys
+from pathlib import Path
+from tpf_tracker_ros.cli import tpf
+folder = Path(sys.argv[1])
+for out, steps in ('parts', 2), ('parts', 4), ('whole', 4):
+    tpf(['train', 'drf', '--device', 'cpu', '--config', str(folder / f'{steps}.toml'),
+         '--out', str(folder / out)], standalone_mode=False)
+"""
+
+
+def test_two_processes_resume_to_the_same_bits(tmp_path):
+    """DRF, because it reads the running statistics, of which only the first's are saved."""
+    for steps in (2, 4):
+        (tmp_path / f'{steps}.toml').write_text(f'steps = {steps}\n{EXPERIMENT}')
+    torchrun(RESUMED, tmp_path)
+    parts, whole = (
+        torch.load(tmp_path / out / 'state.pt', weights_only=True) for out in ('parts', 'whole')
+    )
+    assert parts['step'] == whole['step'] == 4 and len(parts['generator']) == 2
+    for part in 'model', 'average', 'optimizer', 'generator':
+        torch.testing.assert_close(parts[part], whole[part], rtol=0, atol=0, msg=part)
+    rows = [line.split(',')[0] for line in (tmp_path / 'parts/log.csv').read_text().splitlines()]
+    assert rows == ['step', '2', '4']

@@ -1,0 +1,1 @@
+"""Step times, agreement of engines, multiply-adds."""

@@ -1,0 +1,192 @@
+"""
+How long a step takes, where the time goes, and what an engine gains: `tpf bench`.
+
+Everything that is compared runs turn by turn on the same frames, so that ratios hold on a busy
+machine, too. Steps run from the image pair to the box, 640x512.
+"""
+
+from collections.abc import Callable, Iterable
+import copy
+import importlib.util
+from pathlib import Path
+import shutil
+import tempfile
+import time
+
+import numpy as np
+import torch
+from tpf_tracker_ros.bench.agreement import agreement
+from tpf_tracker_ros.bench.macs import count_macs
+from tpf_tracker_ros.core.sequence import Sequence
+from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine
+from tpf_tracker_ros.engines.engine import Engine
+from tpf_tracker_ros.engines.export import export_model, quantize_onnx
+from tpf_tracker_ros.engines.exported import ExportedEngine
+from tpf_tracker_ros.engines.frozen import FrozenEngine
+from tpf_tracker_ros.models import create_model
+from tpf_tracker_ros.models.layers.mamba import MambaMixer
+from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.system.process import resident_mb
+from tpf_tracker_ros.tracking.config import TrackerConfig
+from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.tracker import Tracker
+
+WARM_UP = 5  # steps that do not count
+
+
+def bench_model(name: str, model: Tpf, device: str, sequence: Sequence) -> dict:
+    """
+    Return times of all engines of a model, its parts' share of the eager step, memory and MACs.
+
+    Milliseconds. times_faster: the median over frames of the plain step's time over the
+    engine's. agreement: mean IoU with the plain path's boxes for the same crops.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        engines = make_engines(name, model, device, Path(folder))
+    trackers = {
+        kind: TpfTracker(name, engine, TrackerConfig()) for kind, engine in engines.items()
+    }
+    times = time_trackers(trackers, sequence)
+    rows = {kind: summary(times[kind]) for kind in trackers}
+    for kind, row in rows.items():
+        row['times_faster'] = float(np.median(times['plain']['total'] / times[kind]['total']))
+        row['agreement'] = agreement(engines['plain'].model, engines[kind], sequence)
+    return {
+        'model': name,
+        'device': torch.cuda.get_device_name(device) if device != 'cpu' else 'cpu',
+        'threads': torch.get_num_threads(),
+        'parameters': sum(p.numel() for p in model.parameters()),
+        'macs': step_macs(name),
+        'parts_ms': time_parts(model, device),
+        'engines': rows,
+        'resident_mb': resident_mb(),
+    }
+
+
+def plain_engine(model: Tpf, device: str, scan: str = 'chunked') -> Engine:
+    """Return the baseline: eager, float32, of PyTorch's operators alone, no kernels of Mamba."""
+    model = copy.deepcopy(model)
+    for layer in model.modules():
+        if isinstance(layer, MambaMixer):
+            layer.backend = scan
+    return Engine(model, device)
+
+
+def make_engines(name: str, model: Tpf, device: str, folder: Path) -> dict[str, Engine]:
+    """All engines that run here, the plain one first; exports are made in the folder."""
+    engines = {'plain': plain_engine(model, device), 'eager': Engine(model, device)}
+    if device != 'cpu':
+        engines['cuda graph fp16'] = CudaGraphEngine(model, device)
+        engines['cuda graph bf16'] = CudaGraphEngine(model, device, torch.bfloat16)
+        return engines
+    engines['frozen'] = FrozenEngine(model)
+    export_model(name, model, folder / 'torchscript int8', form='torchscript', int8=True)
+    if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnxscript'):
+        export_model(name, model, folder / 'onnx', form='onnx')
+        shutil.copytree(folder / 'onnx', folder / 'onnx int8')
+        for step in ('embed', 'locate'):
+            quantize_onnx(folder / 'onnx int8' / f'{step}.onnx')
+    for path in sorted(folder.iterdir()):
+        engines[path.name] = ExportedEngine(model, path)
+    return engines
+
+
+def time_trackers(
+    trackers: dict[str, Tracker], sequence: Sequence
+) -> dict[str, dict[str, np.ndarray]]:
+    """Milliseconds (frames,) by stage, and of the whole step as 'total', of each tracker."""
+    stages: dict[str, list[dict]] = {name: [] for name in trackers}
+    for index, pair in enumerate(sequence):
+        for name, tracker in trackers.items():
+            if index == 0:
+                tracker.initialize(pair, sequence.ground_truth[0])
+                continue
+            start = time.perf_counter()
+            result = tracker.track(pair)
+            total = (time.perf_counter() - start) * 1e3
+            if index > WARM_UP:
+                stages[name].append({**result.stages, 'total': total})
+    return {
+        name: {stage: np.array([row[stage] for row in rows]) for stage in rows[0]}
+        for name, rows in stages.items()
+    }
+
+
+def summary(times: dict[str, np.ndarray]) -> dict[str, float]:
+    """Medians by stage, p50 and p95 of the whole step, and frames a second."""
+    row = {f'{stage}_ms': float(np.median(values)) for stage, values in times.items()}
+    row['p50_ms'] = row.pop('total_ms')
+    row['p95_ms'] = float(np.percentile(times['total'], 95))
+    row['frames_per_second'] = 1e3 / float(np.mean(times['total']))
+    return row
+
+
+@torch.inference_mode()
+def time_parts(model: Tpf, device: str, repeats: int = 20) -> dict[str, float]:
+    """Median milliseconds of PFA, patch embedding, backbone and head on one search crop."""
+    size = model.config.search_size
+    image = torch.zeros(1, 3, size, size, device=device)
+    small = image[..., : model.config.template_size, : model.config.template_size].contiguous()
+    templates = torch.cat([model.embed(small)] * 2, 1)
+    segments = torch.cat([torch.zeros_like(model.segment_dynamic), model.segment_dynamic])
+    tokens = model.embed(image)
+    features = model.backbone(templates, tokens, segments)
+    parts = {
+        'pfa': lambda: model.fuse(image, image),
+        'embedding': lambda: model.embed(image),
+        'backbone': lambda: model.backbone(templates, tokens, segments),
+        'head': lambda: model.box_head(features),
+    }
+    times = {name: [] for name in parts}
+    for _ in range(repeats):
+        for name, run in parts.items():
+            times[name].append(_milliseconds(run, device))
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def _milliseconds(run: Callable[[], object], device: str) -> float:
+    start = time.perf_counter()
+    run()
+    if device != 'cpu':
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) * 1e3
+
+
+@torch.inference_mode()
+def step_macs(name: str) -> dict[str, int]:
+    """Multiply-adds of one step by kind, and those of its PFA."""
+    with torch.device('meta'):
+        model = create_model(name).eval()
+        image = torch.zeros(1, 3, model.config.search_size, model.config.search_size)
+        small = torch.zeros(1, 3, model.config.template_size, model.config.template_size)
+    templates = torch.cat([model.embed(small)] * 2, 1)
+    counts = count_macs(lambda: model(templates, model.embed(model.fuse(image, image))))
+    pfa = count_macs(lambda: model.fuse(image, image))
+    return {**counts, 'pfa': pfa['convolution'] + pfa['linear']}
+
+
+def table(results: Iterable[dict]) -> str:
+    """Return the results of bench_model as text."""
+    lines = []
+    for result in results:
+        macs = sum(result['macs'][kind] for kind in ('convolution', 'linear', 'attention'))
+        lines.append(
+            f'{result["model"]} on {result["device"]}, {result["threads"]} threads: '
+            f'{result["parameters"] / 1e6:.2f} M parameters, {macs / 1e9:.2f} GMACs a step '
+            f'(PFA {result["macs"]["pfa"] / 1e9:.2f}), {result["resident_mb"]:.0f} MB resident'
+        )
+        parts = result['parts_ms']
+        whole = sum(parts.values())
+        shares = ', '.join(f'{part} {value / whole:.0%}' for part, value in parts.items())
+        lines.append(f'  of the eager network: {shares}')
+        lines.append(
+            f'  {"engine":18}{"p50 ms":>8}{"p95 ms":>8}{"pairs/s":>9}{"crop":>7}{"network":>9}'
+            f'{"NDTU":>7}{"faster":>8}{"IoU":>7}'
+        )
+        for kind, row in result['engines'].items():
+            lines.append(
+                f'  {kind:18}{row["p50_ms"]:8.2f}{row["p95_ms"]:8.2f}'
+                f'{row["frames_per_second"]:9.1f}{row["crop_ms"]:7.2f}{row["network_ms"]:9.2f}'
+                f'{row["template_ms"]:7.2f}{row["times_faster"]:7.2f}x{row["agreement"]:7.3f}'
+            )
+    return '\n'.join(lines)

@@ -1,0 +1,94 @@
+"""Models: what there is, how fast, exported, imported."""
+
+from pathlib import Path
+
+import click
+from tpf_tracker_ros.cli.words import examples
+
+
+@click.command()
+def models() -> None:
+    """List what can be loaded: parameters, and where the weights come from."""
+    import torch
+    from tpf_tracker_ros.models import create_model, list_models, packaged_weights
+
+    for name, line in list_models().items():
+        with torch.device('meta'):
+            size = sum(parameter.numel() for parameter in create_model(name).parameters())
+        weights = packaged_weights(name) or 'not packaged: tpf import-weights, then --checkpoint'
+        click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {line}\n{"":10} weights: {weights}')
+
+
+@click.command(epilog=examples('tpf bench', 'tpf bench --model tpf_base --json base.json'))
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option(
+    '--checkpoint', type=click.Path(path_type=Path), help='Weights. [packaged or random]'
+)
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--frames', type=click.IntRange(20), default=150, show_default=True)
+@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
+def bench(
+    model: str, checkpoint: Path | None, device: str, frames: int, json_file: Path | None
+) -> None:
+    """Measure a step, image pair to box, of each engine beside the plain eager one."""
+    import json
+
+    from tpf_tracker_ros.bench import step_time
+    from tpf_tracker_ros.core.files import write_file
+    from tpf_tracker_ros.data.film import WorldSequence
+    from tpf_tracker_ros.engines.engine import choose_device
+    from tpf_tracker_ros.models import create_model, packaged_weights
+    from tpf_tracker_ros.tracking.load import load_model
+
+    trained = checkpoint or packaged_weights(model)
+    network = load_model(model, checkpoint) if trained else create_model(model)
+    sequence = WorldSequence(0, frames=frames)
+    result = step_time.bench_model(model, network, choose_device(device), sequence)
+    click.echo(step_time.table([result]))
+    if json_file:
+        write_file(json_file, json.dumps(result, indent=1).encode() + b'\n')
+
+
+@click.command(
+    'export',
+    epilog=examples(
+        'tpf export --model tpf_tiny --out tiny_onnx',
+        'tpf track flight.mcap --init 310,200,24,18 --out result --checkpoint tiny_onnx',
+    ),
+)
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option(
+    '--format', 'form', type=click.Choice(['onnx', 'torchscript']), default='onnx',
+    show_default=True,
+)  # fmt: skip
+@click.option('--int8', is_flag=True, help='Quantize matrix products: smaller, less exact.')
+@click.option('--frames', default=150, show_default=True, help='Length of the check.')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder to write.')
+def export_model(
+    model: str, checkpoint: Path | None, form: str, int8: bool, frames: int, out: Path
+) -> None:
+    """Export for CPUs, and check on a synthetic film that the boxes stay the same."""
+    from tpf_tracker_ros.data.film import WorldSequence
+    from tpf_tracker_ros.engines import export
+    from tpf_tracker_ros.tracking.load import load_model
+
+    export.export_model(model, load_model(model, checkpoint), out, form=form, int8=int8)
+    overlap = export.check_export(out, WorldSequence(0, frames=frames))
+    click.echo(f'{out}: boxes agree with the plain path to a mean IoU of {overlap:.4f}')
+
+
+@click.command(
+    'import-weights',
+    epilog=examples(
+        'tpf import-weights OSTrack_ep0300.pth.tar --model tpf_base --out weights.safetensors'
+    ),
+)
+@click.argument('file', type=click.Path(path_type=Path))
+@click.option('--model', default='tpf_base', show_default=True, help='See: tpf models.')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='The .safetensors.')
+def import_weights(file: Path, model: str, out: Path) -> None:
+    """Convert a published OSTrack, DropMAE or DropTrack checkpoint; nothing in it is run."""
+    from tpf_tracker_ros.models.import_weights import import_weights
+
+    click.echo(import_weights(file, model, out))

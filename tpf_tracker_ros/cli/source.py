@@ -1,0 +1,55 @@
+"""Whatever a user names on the command line, as a sequence."""
+
+from pathlib import Path
+
+from tpf_tracker_ros.bags.reader import BagSequence
+from tpf_tracker_ros.bags.storage import bag_files
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.registration import register_by
+from tpf_tracker_ros.core.sequence import Sequence
+from tpf_tracker_ros.data.datasets import open_sequence
+from tpf_tracker_ros.data.media import MediaSequence
+
+
+def open_source(
+    source: Path | None,
+    *,
+    rgb: Path | None = None,
+    thermal: Path | None = None,
+    rgb_topic: str | None = None,
+    thermal_topic: str | None = None,
+    homography: str | None = None,
+    slop_ms: float | None = None,
+) -> Sequence:
+    """
+    Open a bag, a benchmark sequence's folder, or (source None) folders of images and videos.
+
+    Topics and slop_ms, the largest time between the images of a pair, are for bags: see
+    BagSequence. homography: nine numbers with commas, thermal px to RGB px, row by row.
+    Raises TpfError on what is none of these.
+    """
+    register = None if homography is None else register_by(_numbers(homography))
+    if source is None:
+        return MediaSequence(rgb, thermal, register=register)
+    if rgb is not None or thermal is not None:
+        raise TpfError(f'give either {source} or --rgb and --thermal, not both')
+    if not source.exists():
+        raise TpfError(f'{source} does not exist')
+    if bag_files(source):
+        pairing = {} if slop_ms is None else {'slop_ns': round(slop_ms * 1e6)}
+        return BagSequence(source, rgb_topic, thermal_topic, register=register, **pairing)
+    if rgb_topic is not None or thermal_topic is not None:
+        raise TpfError(f'{source} is no bag, so it has no topics')
+    if source.is_dir():
+        return open_sequence(source)
+    raise TpfError(
+        f'{source} is neither a bag nor a sequence folder; '
+        'videos and image folders are given with --rgb and --thermal'
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(',')]
+    except ValueError:
+        raise TpfError(f'homography {text!r} is not nine numbers with commas between') from None

@@ -1,0 +1,137 @@
+"""Tracking: in files, live, as a demo."""
+
+from pathlib import Path
+
+import click
+from tpf_tracker_ros.cli.words import examples
+
+
+@click.command(
+    epilog=examples(
+        'tpf track flight.mcap --init 310,200,24,18 --out result --video result/boxes.mp4',
+        'tpf track --thermal night.avi --init 365,150,40,30 --out result',
+    )
+)
+@click.argument('source', required=False, type=click.Path(path_type=Path))
+@click.option('--rgb', type=click.Path(path_type=Path), help='Folder of images or video.')
+@click.option('--thermal', type=click.Path(path_type=Path), help='Folder of images or video.')
+@click.option('--init', help='X,Y,W,H px of the target in the first frame. [the ground truth]')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option('--slop-ms', type=click.FloatRange(0), help='Most ms between paired images. [15]')
+@click.option('--homography', help='Nine numbers with commas, thermal px to rgb px. [registered]')
+@click.option('--frames', type=click.IntRange(1), help='Stop after so many frames.')
+@click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
+@click.option('--fused', type=click.Path(path_type=Path), help='Write the fused images here.')
+def track(
+    source: Path | None,
+    rgb: Path | None,
+    thermal: Path | None,
+    init: str | None,
+    out: Path,
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    slop_ms: float | None,
+    homography: str | None,
+    frames: int | None,
+    video: Path | None,
+    fused: Path | None,
+) -> None:
+    """
+    Track in a bag, a benchmark sequence's folder, or folders of images and videos.
+
+    One of --rgb and --thermal may be left out. Writes boxes.txt, scores.txt and track.json.
+    """
+    from tpf_tracker_ros.cli.source import open_source
+    from tpf_tracker_ros.core.boxes import parse_box
+    from tpf_tracker_ros.tracking.load import load_tracker
+    from tpf_tracker_ros.tracking.offline import track_to_files
+
+    box = None if init is None else parse_box(init)
+    sequence = open_source(
+        source,
+        rgb=rgb,
+        thermal=thermal,
+        rgb_topic=rgb_topic,
+        thermal_topic=thermal_topic,
+        slop_ms=slop_ms,
+        homography=homography,
+    )
+    tracker = load_tracker(model, device=device, checkpoint=checkpoint)
+    report = track_to_files(tracker, sequence, box, out, frames=frames, video=video, fused=fused)
+    states = ', '.join(f'{count} {state}' for state, count in report['states'].items())
+    pace = f', {report["fps"]} frames/s' if report['fps'] else ''
+    click.echo(f'{report["frames"]} frames{pace} ({states}): {out}')
+
+
+@click.command(epilog=examples('tpf demo', 'tpf demo --seed 7 --out demo_out'))
+@click.option(
+    '--out', default='demo_out', show_default=True, type=click.Path(path_type=Path),
+    help='Folder of results.',
+)  # fmt: skip
+@click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Of the film.')
+def demo(out: Path, seed: int) -> None:
+    """
+    Track a target of a synthetic film live over ROS 2, and report how well it went.
+
+    Starts the node as its own process, replays the film to it in real time, records what it
+    publishes; writes tracks.mcap, overlay.mp4, report.png and metrics.json.
+    """
+    from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
+
+    ensure_vision_msgs()  # also says what to do when there is no ROS 2 at all
+    from tpf_tracker_ros.ros.replay.demo import replay_with_report, world_bag
+
+    click.echo(replay_with_report(world_bag(seed, out), None, out))
+
+
+@click.command(epilog=examples('tpf replay flight.mcap --init 310,200,24,18 --out result'))
+@click.argument('bag', type=click.Path(path_type=Path))
+@click.option('--init', help='X,Y,W,H px of the target in the first pair. [the ground truth]')
+@click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
+@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@click.option('--rgb-topic', help="Topic in the bag; '' leaves it out. [found by name]")
+@click.option('--thermal-topic', help="Topic in the bag; '' leaves it out. [found by name]")
+@click.option(
+    '--rate', default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
+    help='Times as fast as recorded.',
+)  # fmt: skip
+def replay(
+    bag: Path,
+    init: str | None,
+    out: Path,
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    rate: float,
+) -> None:
+    """
+    Send a bag through the live node over ROS 2; needs no `ros2 bag`.
+
+    Writes tracks.mcap, overlay.mp4, report.png and metrics.json.
+    """
+    from tpf_tracker_ros.core.boxes import parse_box
+    from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
+
+    ensure_vision_msgs()
+    from tpf_tracker_ros.ros.replay.demo import replay_with_report
+
+    box = None if init is None else parse_box(init)
+    parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
+    click.echo(
+        replay_with_report(
+            bag, box, out,
+            rgb_topic=rgb_topic, thermal_topic=thermal_topic, rate=rate, parameters=parameters,
+        )
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Training: one command a stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from tpf_tracker_ros.cli.words import examples
+
+
+@click.group()
+def train() -> None:
+    """Train a model; a run that was interrupted goes on where it stopped."""
+
+
+def _run_options(experiment: str) -> Callable[[Callable], Callable]:
+    """Options of a stage's command: --config, by default this experiment, --out and --device."""
+    config = click.option(
+        '--config', type=click.Path(path_type=Path),
+        default=Path(__file__).parents[1] / 'training' / 'experiments' / experiment,
+        help=f'TOML file of the experiment. [experiments/{experiment} of the package]',
+    )  # fmt: skip
+    out = click.option(
+        '--out', required=True, type=click.Path(path_type=Path), help='Folder of the run.'
+    )
+    device = click.option(
+        '--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.'
+    )
+    return lambda command: config(out(device(command)))
+
+
+def _run_stage(training: type, settings: type, config: Path, out: Path, device: str) -> None:
+    from tpf_tracker_ros.engines.engine import choose_device
+    from tpf_tracker_ros.training.config import read_config
+
+    training(read_config(config, settings), out, device=choose_device(device)).run()
+
+
+@train.command(
+    'supervised',
+    epilog=examples(
+        'tpf train supervised --out runs/tpf_tiny',
+        'tpf train supervised --config mine.toml --out runs/mine --device cuda',
+    ),
+)
+@_run_options('tpf_tiny.toml')
+def train_supervised(config: Path, out: Path, device: str) -> None:
+    """
+    Train on the synthetic RGB-T world with box and matching losses.
+
+    Writes log.csv, state.pt to resume from, and the averaged weights as safetensors.
+    """
+    from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+
+    _run_stage(SupervisedTraining, SupervisedConfig, config, out, device)
+
+
+@train.command('mad', epilog=examples('tpf train mad --out runs/mad'))
+@_run_options('mad.toml')
+def train_mad(config: Path, out: Path, device: str) -> None:
+    """
+    Stage 1: teach the fusion adapter by several image-fusion experts.
+
+    The weights it writes are what the next stage starts from: its init_weights.
+    """
+    from tpf_tracker_ros.training.stages.mad import MadConfig, MadTraining
+
+    _run_stage(MadTraining, MadConfig, config, out, device)
+
+
+@train.command('drf', epilog=examples('tpf train drf --out runs/drf'))
+@_run_options('drf.toml')
+def train_drf(config: Path, out: Path, device: str) -> None:
+    """
+    Stage 2: train the tracker with decoupled features, from the weights of stage 1.
+
+    What decouples them is folded away in the weights that it writes.
+    """
+    from tpf_tracker_ros.training.stages.drf import DrfConfig, DrfTraining
+
+    _run_stage(DrfTraining, DrfConfig, config, out, device)

@@ -1,0 +1,1 @@
+"""Sequences as they lie on disk, and synthetic ones."""

@@ -1,0 +1,78 @@
+"""
+The engine for NVIDIA GPUs: each step is one captured CUDA graph in half precision.
+
+A step of the small model starts some hundreds of kernels of a few microseconds each, so that
+starting them is what takes the time; a graph starts them all at once.
+"""
+
+import torch
+from torch import nn, Tensor
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.engines.engine import Engine
+from tpf_tracker_ros.models.tpf import Tpf
+
+
+class CudaGraphEngine(Engine):
+    """
+    An Engine whose two steps are replayed; whole frames fuse eagerly, they vary in size.
+
+    Fusing in another thread is safe once this is made: both threads queue on the default stream,
+    and the memory of a graph is its own. Nothing else may use the device during the captures.
+    Raises TpfError where a step cannot be captured.
+    """
+
+    def __init__(self, model: Tpf, device: str, dtype: torch.dtype = torch.float16) -> None:
+        super().__init__(model, device)
+        config = model.config
+        tokens = torch.zeros(1, 2 * model.backbone.grid_z**2, config.dim)
+
+        def crops(size: int) -> Tensor:
+            return torch.zeros(2, 1, size, size, 3, dtype=torch.uint8)
+
+        search = tokens, *crops(config.search_size)
+        try:
+            self._template = GraphStep(self._template, crops(config.template_size), device, dtype)
+            self._search = GraphStep(self._search, search, device, dtype)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise TpfError(f'no CUDA graph can be captured on {device} ({reason})') from None
+
+
+class GraphStep:
+    """
+    One step, captured with inputs like these and replayed on others of the same shapes.
+
+    Raises RuntimeError where it cannot be captured or its replay gives other values.
+    """
+
+    def __init__(
+        self, step: nn.Module, inputs: tuple[Tensor, ...], device: str, dtype: torch.dtype
+    ) -> None:
+        self._inputs = [value.to(device) for value in inputs]
+        self._graph = torch.cuda.CUDAGraph()
+        half = torch.autocast('cuda', dtype, cache_enabled=False)
+        with torch.inference_mode(), half, torch.cuda.device(device):
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):  # libraries choose their kernels before the capture
+                for _ in range(3):
+                    expected = step(*self._inputs)
+            torch.cuda.current_stream(device).wait_stream(stream)
+            with torch.cuda.graph(self._graph):
+                self._outputs = step(*self._inputs)
+            self._graph.replay()
+            found = [
+                values if isinstance(values, Tensor) else values[-1]
+                for values in (self._outputs, expected)
+            ]
+            if not torch.allclose(*found, rtol=0.05, atol=0.05):
+                raise RuntimeError('its replay gives other values than the step itself')
+
+    def __call__(self, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the step's output or outputs; copies, as the next call overwrites the graph's."""
+        for own, given in zip(self._inputs, tensors):
+            own.copy_(given, non_blocking=True)
+        self._graph.replay()
+        if isinstance(self._outputs, Tensor):
+            return self._outputs.to(torch.float32, copy=True)
+        return tuple(output.clone() for output in self._outputs)

@@ -1,0 +1,54 @@
+"""`tpf replay` and `tpf demo`: a bag goes through the live node; a report tells how it went."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tpf_tracker_ros.bags.convert import sequence_to_bag
+from tpf_tracker_ros.bags.reader import BagSequence
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.replay.replay import replay
+from tpf_tracker_ros.ros.replay.report import summary, write_report
+
+
+def world_bag(seed: int, folder: Path) -> Path:
+    """Return the demo's film as a bag in the folder: made once, complete or not there at all."""
+    path = folder / f'world-{seed}.mcap'
+    if not path.exists():
+        # Here, since torch and the textures take seconds that a second run does not need.
+        from tpf_tracker_ros.data.film import WorldSequence
+
+        partial = path.with_suffix('.partial.mcap')
+        sequence_to_bag(WorldSequence(seed), partial, overwrite=True)
+        partial.replace(path)
+    return path
+
+
+def replay_with_report(
+    bag: Path,
+    init: np.ndarray | None,
+    out: Path,
+    *,
+    rgb_topic: str | None = None,
+    thermal_topic: str | None = None,
+    rate: float = 1.0,
+    parameters: Mapping[str, object] | None = None,
+) -> str:
+    """
+    Write tracks.mcap, overlay.mp4, report.png, metrics.json, node.log; returns the summary.
+
+    init: box (4,) x, y, w, h px in the first pair; None: the first ground truth.
+    Raises TpfError, also when all is written but nothing was tracked.
+    """
+    sequence = BagSequence(bag, rgb_topic, thermal_topic)
+    if init is None:
+        if sequence.ground_truth is None or not np.isfinite(sequence.ground_truth[0]).all():
+            raise TpfError(f'{bag} has no ground truth to start on; give --init X,Y,W,H')
+        init = sequence.ground_truth[0]
+    out.mkdir(parents=True, exist_ok=True)
+    run = replay(sequence, init, out=out, rate=rate, parameters=parameters)
+    metrics = write_report(run, sequence, out)
+    # The box of the first pair is the given one.
+    if not np.isfinite(run.boxes[1:]).any():
+        raise TpfError(f'nothing was tracked; see {out / "report.png"} and {out / "node.log"}')
+    return f'{summary(metrics)}\nresults in {out}'

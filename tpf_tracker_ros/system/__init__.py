@@ -1,0 +1,1 @@
+"""What touches the machine: compiling on the user's side, processes."""

@@ -1,0 +1,1 @@
+"""Samples for training: the synthetic world and datasets on disk."""

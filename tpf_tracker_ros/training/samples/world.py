@@ -1,0 +1,442 @@
+"""
+The synthetic RGB-T world: endless training samples, made in tensors on the training device.
+
+A scene is a background and a few flat objects, each with its own path. A view is a square of
+that world at one time. As every layer moves by a known similarity, each template token knows
+where it must be found in the search view: one sample teaches hundreds of matches, not one box.
+
+Units: the target's sqrt(w h) is 1 in the initial template's view.
+"""
+
+from dataclasses import dataclass, field
+import math
+
+import torch
+from torch import Generator, Tensor
+import torch.nn.functional as F
+from tpf_tracker_ros.core.crops import Framing, SQUARE
+from tpf_tracker_ros.data.textures import (
+    CHANNELS,
+    paint_backgrounds,
+    paint_sprites,
+    support,
+    uniform,
+)
+from tpf_tracker_ros.training.samples.sensors import degrade, draw_failing, SensorConfig
+
+INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
+GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
+HIDDEN = 0.15  # a target of which less is to be seen counts as absent
+LARGE = 1000.0  # px; a target of this size has more pixels than any view
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Every number of the world; deviations are those between two views of a sample."""
+
+    backgrounds: int = 160  # textures in the pool
+    background_size: int = 256  # texels
+    sprites: int = 1500
+    sprite_size: int = 48  # texels
+    objects: int = 3  # in each scene, the target among them
+    patch_share: float = 0.4  # samples whose target is a fixed patch of the background
+    twin_share: float = 0.45  # distractors of the target's shape, half of them in its dress dyed
+    occlusion_share: float = 0.3  # search views in which an object lies over the target
+    touch_share: float = 0.3  # later views in which another object begins where the target ends
+    scale_deviation: float = 0.18  # of log size
+    aspect_deviation: float = 0.06  # of log width and height apart
+    angle_deviation: float = 0.14  # radians
+    drift: float = 1.2  # of a moving object against the background, in target sizes
+    wide_share: float = 0.15  # search views of a second look, where the network takes one
+    search_shift: float = 0.87  # largest offset of a search view, of that which cuts the target
+    search_scale: float = 0.2  # deviation of the log side of the search view
+    absent_share: float = 0.05  # search views that look far away from the target
+    lured_share: float = 0.12  # search views around a distractor, as after a mistake
+    dynamic_jitter: float = 0.1  # deviation of the dynamic template's centre and log side
+    search_aspect: float = 0.2  # deviation of the log aspect ratio of the search view
+    faint_share: float = 0.12  # views in which the object shows in one modality only
+    sensors: SensorConfig = field(default_factory=SensorConfig)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    One training batch.
+
+    rgb, thermal: three views each (initial template, dynamic template, search), float
+    (B, 3, S, S) in 0..1. box: (B, 4) cx, cy, w, h of the target relative to the search view,
+    with a centre outside of 0..1 where the target is absent or hidden.
+    matches: (B, 2, N, 2) x, y in 0..1 of the search view where the N tokens of either template
+    lie now; seen: (B, 2, N) whether they are visible there. sound: (B,) whether no camera fails.
+    """
+
+    rgb: tuple[Tensor, Tensor, Tensor]
+    thermal: tuple[Tensor, Tensor, Tensor]
+    box: Tensor
+    matches: Tensor
+    seen: Tensor
+    sound: Tensor
+
+
+class World:
+    """Draws batches; everything follows from the generator's seed."""
+
+    def __init__(self, config: WorldConfig, generator: Generator) -> None:
+        self.config, self.generator = config, generator
+        self.device = generator.device
+        self._backgrounds = _in_chunks(
+            paint_backgrounds, config.backgrounds, config.background_size, generator
+        )
+        self._sprites = _in_chunks(paint_sprites, config.sprites, config.sprite_size, generator)
+        self._support = support(self._sprites[:, CHANNELS])
+        self._detail = _detail(self._backgrounds)
+        self._nowhere = torch.tensor([9.0, 9, 0, 0], device=self.device)  # off a view's centre
+
+    def sample(
+        self,
+        batch: int,
+        *,
+        template_size: int,
+        search_size: int,
+        grid_z: int,
+        framing: Framing = SQUARE,
+    ) -> Batch:
+        """Draw a batch of views of these sizes (px), with matches for grid_z² tokens each."""
+        pixels = self._target_pixels()
+        around = framing.search * max(pixels, framing.smallest)
+        scene = self._scene(batch, framing, widened=around / (framing.search * pixels))
+        maps = torch.linalg.inv(scene.layers) @ scene.views[:, :, None]  # view -> layer
+        failing = draw_failing(batch, self.config.sensors, self.generator)
+        rgb, thermal = [], []
+        for view in range(3):
+            size = search_size if view == SEARCH else template_size
+            shown = around if view == SEARCH else framing.template * pixels
+            clean = self._render(scene, maps, view, min(size, round(shown)))
+            a, b = degrade(
+                clean,
+                size,
+                self.config.sensors,
+                self.generator,
+                failing=failing,
+                box=scene.boxes[:, view],
+                cut=self.config.sensors.border_cut if view != INITIAL else 0.0,
+            )
+            rgb.append(a)
+            thermal.append(b)
+        matches, seen = self._matches(scene, maps, grid_z)
+        hidden = self._visible_share(scene, maps) < HIDDEN
+        box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
+        return Batch(tuple(rgb), tuple(thermal), box, matches, seen, ~failing.flatten())
+
+    def _target_pixels(self) -> float:
+        """Draw the size of a batch's targets in px: small ones come as upsampled crops."""
+        sensors, draw = self.config.sensors, {'generator': self.generator}
+        coarse = float(uniform(0, 1, **draw)) < sensors.coarse_share
+        low, high = math.log(sensors.coarse_least), math.log(sensors.coarse_most)
+        return math.exp(float(uniform(low, high, **draw))) if coarse else LARGE
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def _chance(self, share: float, *shape: int) -> Tensor:
+        return uniform(0, 1, *shape, generator=self.generator) < share
+
+    def _scene(self, batch: int, framing: Framing, widened: float) -> '_Scene':
+        """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
+        near = self._nearness(batch)
+        patch = self._chance(self.config.patch_share, batch)
+        layers, background = self._paths(near, patch)
+        sprite, shape, tint, shown = self._dresses(batch, patch)
+        reach = torch.where(
+            patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
+        )
+        lure = layers[:, SEARCH, TARGET + 1, :2, 2]
+        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing, widened)
+        return _Scene(layers, views, boxes, background, sprite, shape, tint, shown)
+
+    def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Where every layer is in every view, and the background textures that lie there.
+
+        near: (B, V, 1) how much of the motion has happened; patch: (B,) whether the target is
+        a patch of the background. Returns maps
+        (B, V, L, 3, 3) from layer coordinates to the world, and texture indices (B,).
+        """
+        config, count, draw = self.config, self.config.objects, {'generator': self.generator}
+        batch = len(patch)
+
+        growth = near * self._normal(batch, 1, count + 1) * config.scale_deviation
+        turn = near * self._normal(batch, 1, count + 1) * config.angle_deviation
+        stretch = near * self._normal(batch, 1, count + 1) * config.aspect_deviation
+        place = near[..., None] * self._normal(batch, 1, count + 1, 2) * config.drift
+        # Objects also share part of the camera's zoom and roll with the background.
+        growth = growth + growth[:, :, :1]
+        turn = turn + 0.5 * turn[:, :, :1]
+
+        log_aspect = self._normal(batch, 1, count + 1) * 0.35
+        log_aspect[:, :, -1] *= 2  # the occluder may be a bar: the target shows at either end
+        log_aspect = log_aspect + stretch
+        size = torch.exp(uniform(-0.5, 0.6, batch, 1, count + 1, **draw))
+        size[:, :, TARGET] = 1
+        half = 0.5 * size[..., None] * _sides(growth, log_aspect)
+        start = uniform(-2.2, 2.2, batch, 1, count + 1, 2, **draw)
+        start[:, :, TARGET] = 0
+        centre = start + place
+        angle = uniform(-0.3, 0.3, batch, 1, count + 1, **draw) + turn
+
+        # The background's texels: 18 to 55 to a target size; it starts where it has some detail,
+        # and turns and zooms about that spot, so that the spot stays in sight.
+        background = torch.randint(len(self._backgrounds), (batch,), device=self.device, **draw)
+        span = config.background_size / torch.exp(uniform(2.9, 4.0, batch, 1, **draw))
+        zoom = torch.exp(growth[:, :, GROUND])
+        half[:, :, GROUND] = (0.5 * span * zoom)[..., None]
+        anchor = -0.5 * span[..., None] * self._detailed_spot(background)[:, None]
+        angle[:, :, GROUND] = turn[:, :, GROUND] + uniform(-3.2, 3.2, batch, 1, **draw)
+        carried = 0.5 * place[:, :, GROUND]
+        centre[:, :, GROUND] = _rotate(anchor, angle[:, :, GROUND]) * zoom[..., None] + carried
+
+        # A patch has the background's motion and is upright at the start.
+        is_patch = patch[:, None]
+        still = 0.5 * _sides(growth[:, :, GROUND], log_aspect[:, :1, TARGET])
+        centre[:, :, TARGET] = torch.where(is_patch[..., None], carried, centre[:, :, TARGET])
+        half[:, :, TARGET] = torch.where(is_patch[..., None], still, half[:, :, TARGET])
+        angle[:, :, TARGET] = torch.where(is_patch, turn[:, :, GROUND], angle[:, :, TARGET])
+
+        # The first distractor may touch the target, or begin below it, in either later view.
+        later = slice(DYNAMIC, None)
+        touches = self._chance(config.touch_share, batch, 2)[..., None]
+        way = uniform(-math.pi, math.pi, batch, 2, **draw)
+        reach = half[:, later, TARGET] + half[:, later, TARGET + 1]
+        apart = reach * uniform(0.6, 1.15, batch, 2, 1, **draw)
+        touching = centre[:, later, TARGET] + torch.stack([way.cos(), way.sin()], -1) * apart
+        centre[:, later, TARGET + 1] = torch.where(touches, touching, centre[:, later, TARGET + 1])
+
+        # The last object may lie over a part of the target in the search view.
+        covers = self._chance(config.occlusion_share, batch)[:, None]
+        beside = centre[:, SEARCH, TARGET] + uniform(-0.8, 0.8, batch, 2, **draw)
+        centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
+        return _similarity(centre, half, angle), background
+
+    def _nearness(self, batch: int) -> Tensor:
+        """
+        How much of the whole motion has happened at each view (B, V, 1).
+
+        None at the initial template, all at the search view; the dynamic one lies near that.
+        """
+        fixed = torch.tensor([0.0, 0.8, 1.0], device=self.device)[:, None]
+        loose = torch.tensor([0.0, 0.2, 0.0], device=self.device)[:, None]
+        return fixed + loose * self._normal(batch, 1, 1)
+
+    def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Sprites, shapes (B, objects), tints (B, objects, 4), what shows (B, V, objects, 2)."""
+        config, count, draw = self.config, self.config.objects, {'generator': self.generator}
+        sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
+        twin = self._chance(config.twin_share, batch, count)
+        shape = torch.where(twin, sprite[:, :1], sprite)
+        dyed = twin & self._chance(0.5, batch, count)
+        sprite = torch.where(dyed, sprite[:, :1], sprite)
+        tint = uniform(-0.35, 0.35, batch, count, CHANNELS, **draw)
+        tint[:, 0] = 0
+        faint = uniform(0, 0.3, batch, 3, count, **draw)  # each view: now it shows, now not
+        in_thermal = self._chance(0.5, batch, 3, count)
+        pale = self._chance(config.faint_share, batch, 3, count)
+        shown = torch.stack(
+            [
+                torch.where(pale & in_thermal, faint, torch.ones_like(faint)),
+                torch.where(pale & ~in_thermal, faint, torch.ones_like(faint)),
+            ],
+            -1,
+        )
+        shown[:, :, 0] *= (~patch[:, None, None]).float()  # a patch is drawn with the background
+        return sprite, shape, tint, shown
+
+    def _views(
+        self, boxes: Tensor, lure: Tensor, framing: Framing, widened: float
+    ) -> tuple[Tensor, Tensor]:
+        """
+        Draw views (B, V, 3, 3) of a target, and its boxes (B, V, 4) relative to them.
+
+        boxes: (B, V, 4) of the target; lure: (B, 2) the centre of a distractor in the search view;
+        widened: factor by which search views are larger, as those of tiny targets.
+        """
+        config, batch = self.config, len(boxes)
+        side = (boxes[..., 2] * boxes[..., 3]).sqrt()
+        look = boxes[..., :2].clone()
+        length = side * framing.template
+        wide = self._chance(config.wide_share if framing.wide else 0, batch)
+        factor = torch.where(wide, framing.wide, framing.search) * widened
+        jitter = config.dynamic_jitter
+        look[:, DYNAMIC] += boxes[:, DYNAMIC, 2:] * self._normal(batch, 2) * jitter
+        length[:, DYNAMIC] = length[:, DYNAMIC] * torch.exp(self._normal(batch) * jitter)
+        length[:, SEARCH] = (
+            side[:, SEARCH]
+            * factor
+            * torch.exp((self._normal(batch) * config.search_scale).clamp(-0.5, 0.5))
+        )
+        # What is cropped follows the box that the tracker has, whose shape is not quite right.
+        aspect = (boxes[..., 2] / boxes[..., 3]).log()
+        aspect[:, DYNAMIC] += self._normal(batch) * jitter
+        aspect[:, SEARCH] += self._normal(batch) * config.search_aspect
+        limit = math.log(framing.aspect)
+        sides = length[..., None] * _sides(torch.zeros_like(aspect), aspect.clamp(-limit, limit))
+        shift = uniform(-1, 1, batch, 2, generator=self.generator) * config.search_shift
+        shift = shift * (0.5 - 0.5 / factor[:, None])  # in sides of the view
+        away = self._chance(config.absent_share, batch)[:, None]
+        shift = torch.where(away, shift.sign() * (1 + shift.abs()), shift)
+        lured = self._chance(config.lured_share, batch)[:, None]
+        look[:, SEARCH] = torch.where(lured, lure, look[:, SEARCH])
+        shift = torch.where(lured, 0.3 * shift, shift)
+        look[:, SEARCH] += shift * sides[:, SEARCH]
+        views = _similarity(look, sides / 2, length * 0)
+        centres = (boxes[..., :2] - look) / sides + 0.5
+        return views, torch.cat([centres, boxes[..., 2:] / sides], -1)
+
+    def _detailed_spot(self, background: Tensor, tries: int = 8) -> Tensor:
+        """For each background (B,) the most detailed of a few random spots (B, 2) in -1..1."""
+        spots = uniform(-0.8, 0.8, len(background), 1, tries, 2, generator=self.generator)
+        detail = F.grid_sample(self._detail[background], spots, align_corners=False)[:, 0, 0]
+        best = detail.argmax(1)[:, None, None].expand(-1, 1, 2)
+        return spots[:, 0].gather(1, best)[:, 0]
+
+    def _render(self, scene: '_Scene', maps: Tensor, view: int, size: int) -> Tensor:
+        """One view (B, 4, size, size): the background, then the objects over it."""
+        batch, maps = len(scene.background), maps[:, view]
+        shape = (batch, CHANNELS, size, size)
+
+        def look_up(texture: Tensor, layer: int, padding: str) -> Tensor:
+            grid = F.affine_grid(maps[:, layer, :2], shape, align_corners=False)
+            return F.grid_sample(texture, grid, padding_mode=padding, align_corners=False)
+
+        canvas = look_up(self._backgrounds[scene.background], 0, 'reflection')
+        for index in self._order():
+            dress = self._sprites[scene.sprite[:, index], :CHANNELS]
+            outline = self._sprites[scene.shape[:, index], CHANNELS:]
+            painted = look_up(torch.cat([dress, outline], 1), index + 1, 'zeros')
+            colour = painted[:, :CHANNELS] + scene.tint[:, index, :, None, None]
+            alpha = painted[:, CHANNELS:]
+            shown = scene.shown[:, view, index, :, None, None]
+            alpha = torch.cat(
+                [(alpha * shown[:, :1]).expand(-1, 3, -1, -1), alpha * shown[:, 1:]], 1
+            )
+            canvas = canvas + alpha * (colour.clamp(0, 1) - canvas)
+        return canvas
+
+    def _order(self) -> tuple[int, ...]:
+        """Objects from back to front: the target lies below the last one, the occluder."""
+        last = self.config.objects - 1
+        return (*range(1, last), 0, last)
+
+    def _matches(self, scene: '_Scene', maps: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        """Where template tokens are found in the search view, and whether they are seen."""
+        line = (torch.arange(grid, device=self.device) + 0.5) * (2 / grid) - 1
+        tokens = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
+        batch = len(scene.background)
+        into_search = torch.linalg.inv(maps[:, SEARCH])  # layer -> search view
+        spots, visible = [], []
+        for view in (INITIAL, DYNAMIC):
+            top = self._top_layer(scene, maps, view, tokens.expand(batch, -1, -1, -1))
+            route = into_search @ maps[:, view]  # (B, L, 3, 3)
+            chosen = route.gather(1, top[:, :, None, None].expand(-1, -1, 3, 3))
+            ones = torch.ones_like(tokens[0, ..., :1]).expand(batch, -1, -1)
+            points = torch.cat([tokens[0].expand(batch, -1, -1), ones], -1)
+            spot = (chosen @ points[..., None])[..., :2, 0]  # (B, N, 2) in -1..1
+            same = self._top_layer(scene, maps, SEARCH, spot[:, None]) == top
+            visible.append(same & (spot.abs().amax(-1) < 1))
+            spots.append(spot / 2 + 0.5)
+        return torch.stack(spots, 1), torch.stack(visible, 1)
+
+    def _visible_share(self, scene: '_Scene', maps: Tensor) -> Tensor:
+        """Give the share (B,) of the target that nothing hides in the search view."""
+        line = torch.linspace(-0.95, 0.95, 8, device=self.device)
+        spots = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
+        spots = spots.expand(len(maps), -1, -1, -1)  # of the target's layer
+        outline = self._sprites[scene.shape[:, 0], CHANNELS:]
+        solid = F.grid_sample(outline, spots, align_corners=False)[:, 0, 0] > 0.5
+        patch = (scene.shown[:, SEARCH, 0].amax(-1) == 0)[:, None]
+        solid = solid | patch
+        onto = torch.linalg.inv(maps[:, SEARCH, None, TARGET])
+        points = spots @ onto[..., :2, :2].transpose(-1, -2) + onto[..., None, :2, 2]
+        top = self._top_layer(scene, maps, SEARCH, points)
+        seen = (top == torch.where(patch, GROUND, TARGET)) & solid
+        return seen.sum(1) / solid.sum(1).clamp(min=1)
+
+    def _top_layer(self, scene: '_Scene', maps: Tensor, view: int, points: Tensor) -> Tensor:
+        """Index (B, N) of the layer that lies on top at points (B, 1, N, 2) of a view."""
+        maps = maps[:, view]
+        top = torch.zeros(points.shape[0], points.shape[2], dtype=torch.long, device=self.device)
+        for index in self._order():
+            inside = points @ maps[:, None, index + 1, :2, :2].transpose(-1, -2)
+            inside = inside + maps[:, None, None, index + 1, :2, 2]
+            mask = self._sprites[scene.shape[:, index], CHANNELS:]
+            alpha = F.grid_sample(mask, inside, align_corners=False)[:, 0, 0]
+            solid = (alpha > 0.5) & (scene.shown[:, view, index].amax(-1) > 0)[:, None]
+            top = torch.where(solid, index + 1, top)
+        return top
+
+
+@dataclass(frozen=True)
+class _Scene:
+    layers: Tensor  # (B, V, L, 3, 3): layer coordinates -1..1 to the world
+    views: Tensor  # (B, V, 3, 3): view coordinates -1..1 to the world
+    boxes: Tensor  # (B, V, 4) cx, cy, w, h of the target relative to each view
+    background: Tensor  # (B,) texture indices
+    sprite: Tensor  # (B, objects) whose dress it has
+    shape: Tensor  # (B, objects) the sprite whose silhouette it has
+    tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
+    shown: Tensor  # (B, V, objects, 2) how much shows in rgb and in thermal
+
+
+def _in_chunks(paint, count: int, size: int, generator: Generator) -> Tensor:
+    """Paint in small chunks: a large one would need gigabytes for its intermediate images."""
+    chunks = [min(28, count - i) for i in range(0, count, 28)]
+    return torch.cat([paint(chunk, size, generator) for chunk in chunks])
+
+
+def _detail(textures: Tensor) -> Tensor:
+    """How much each region of textures (N, 4, S, S) varies: (N, 1, S/16, S/16)."""
+    mean = F.avg_pool2d(textures, 16)
+    return (F.avg_pool2d(textures**2, 16) - mean**2).clamp(min=0).mean(1, keepdim=True)
+
+
+def _rotate(xy: Tensor, angle: Tensor) -> Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    x, y = xy[..., 0], xy[..., 1]
+    return torch.stack([cos * x - sin * y, sin * x + cos * y], -1)
+
+
+def _sides(log_scale: Tensor, log_aspect: Tensor) -> Tensor:
+    """Widths and heights (..., 2) of this scale and aspect."""
+    return torch.exp(torch.stack([log_scale + log_aspect / 2, log_scale - log_aspect / 2], -1))
+
+
+def _similarity(centre: Tensor, half: Tensor, angle: Tensor) -> Tensor:
+    """Return maps (..., 3, 3) from -1..1 into the world: scale by half, turn by angle, move."""
+    cos, sin = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    w, h = half.unbind(-1)
+    rows = (cos * w, -sin * h, centre[..., 0], sin * w, cos * h, centre[..., 1], zero, zero, one)
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def _square_support(device: torch.device, directions: int = 64) -> Tensor:
+    """Support function (1, directions) of the square -1..1."""
+    angle = torch.arange(directions, device=device) * (2 * torch.pi / directions)
+    return (angle.cos().abs() + angle.sin().abs())[None]
+
+
+def _bounds(maps: Tensor, reach: Tensor) -> Tensor:
+    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes with support (B, directions) under maps."""
+    linear = maps[..., :2, :2]
+    edges = []
+    for axis in (0, 1):
+        row = linear[..., axis, :]  # direction e_axis pulled back into the shape's own frame
+        for sign in (1, -1):
+            direction = torch.atan2(sign * row[..., 1], sign * row[..., 0]) % (2 * torch.pi)
+            steps = reach.shape[1]
+            at = direction * (steps / (2 * torch.pi))
+            low = at.long() % steps
+            part = at - at.floor()
+            reached = reach.gather(1, low) * (1 - part) + reach.gather(1, (low + 1) % steps) * part
+            edges.append(sign * reached * row.norm(dim=-1) + maps[..., axis, 2])
+    right, left, bottom, top = edges
+    return torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)

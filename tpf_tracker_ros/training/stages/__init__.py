@@ -1,0 +1,1 @@
+"""What a run trains, and on which losses."""

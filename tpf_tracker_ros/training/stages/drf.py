@@ -1,0 +1,116 @@
+"""
+Stage 2, DRF: what the tracker needs is separated from what it does not (decoupling).
+
+KNOWN of TPF (arXiv 2503.11247): decoupled representation learning separates task-relevant from
+task-irrelevant fused features. Ours, as the paper's text was not at hand: of the search
+features f, f_r = P_r(f) goes to the head and f_i = P_i(f) takes the rest,
+L = L_track(head(f_r)) + λ1 cos²(f_r, f_i) + λ2 |f - (f_r + f_i)|² + λ3 KL(uniform ‖ head(f_i)).
+Both projections are linear without bias, so that P_r can be folded into the head's first
+convolutions: the network that comes out is the plain one and costs nothing more.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn, Tensor
+from torch.func import functional_call
+import torch.nn.functional as F
+from tpf_tracker_ros.models.layers.head import CentreHead
+from tpf_tracker_ros.models.tpf import Tpf, TpfOutput
+from tpf_tracker_ros.training.losses.tracking import embed_views, losses_of, matches_of
+from tpf_tracker_ros.training.samples.world import Batch
+from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+
+
+@dataclass(frozen=True)
+class DrfConfig(SupervisedConfig):
+    """Every number of one experiment; a weight of zero leaves a term out."""
+
+    learning_rate: float = 5e-4
+    orthogonality_weight: float = 0.1
+    reconstruction_weight: float = 0.1
+    uninformative_weight: float = 0.05
+
+
+class DrfTraining(SupervisedTraining):
+    """All parts of the network, and the two projections that go with the training."""
+
+    columns = (*SupervisedTraining.columns, 'orthogonality', 'reconstruction', 'uninformative')
+    config: DrfConfig
+
+    def build(self) -> nn.Module:
+        """Return the network and its projections."""
+        super().build()
+        dim = self.model.config.dim
+        projections = {'relevant': Projection(dim), 'irrelevant': Projection(dim)}
+        # Relevant starts as all there is, so that trained weights go on where they were.
+        nn.init.eye_(projections['relevant'].weight)
+        nn.init.orthogonal_(projections['irrelevant'].weight, gain=0.1)
+        return nn.ModuleDict({'model': self.model, **projections})
+
+    def finished(self, network: nn.Module) -> Tpf:
+        """Return the plain network with the relevant projection folded into its head."""
+        return fold(network['model'], network['relevant'])
+
+    def compute(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the supervised losses on the relevant features, and what decouples the others."""
+        config, model = self.config, self.model
+        templates, search = embed_views(model, batch, dynamic=self.draw_dynamic())
+        matching = matches_of(model, templates, search, batch)
+        features = model.features(templates, search)  # (B, D, G, G)
+        relevant = self.network['relevant'](features)
+        irrelevant = self.network['irrelevant'](features)
+        terms = self.weigh(losses_of(TpfOutput(*model.box_head(relevant)), batch, matching))
+        decoupling = {
+            'orthogonality': orthogonality(relevant, irrelevant),
+            'reconstruction': (features - (relevant + irrelevant)).float().square().mean(),
+            'uninformative': uninformative(model.box_head, irrelevant),
+        }
+        loss = terms['loss']
+        for name, term in decoupling.items():
+            loss = loss + getattr(config, f'{name}_weight') * term
+        return self.with_fusion({**terms, **decoupling, 'loss': loss}, batch)
+
+
+class Projection(nn.Module):
+    """A matrix over the channels of features (B, D, G, G); no bias, so that it can be folded."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features of the same shape."""
+        return F.conv2d(features, self.weight[:, :, None, None])
+
+
+def orthogonality(relevant: Tensor, irrelevant: Tensor) -> Tensor:
+    """Mean squared cosine of the two features (B, D, G, G) of each token: 0 to 1."""
+    return F.cosine_similarity(relevant.float(), irrelevant.float(), dim=1).square().mean()
+
+
+def uninformative(head: CentreHead, irrelevant: Tensor) -> Tensor:
+    """
+    KL(uniform ‖ score map) of irrelevant features (B, D, G, G): 0 where all cells are equal.
+
+    The head is only asked: its weights and statistics learn nothing from these features.
+    """
+    frozen = {name: value.detach() for name, value in head.state_dict().items()}
+    training = head.training
+    head.eval()
+    score, _, _ = functional_call(head, frozen, (irrelevant,))
+    head.train(training)
+    share = score.float().flatten(1).clamp(1e-4, 1 - 1e-4)
+    share = share / share.sum(1, keepdim=True)
+    return -(share * share.shape[1]).log().mean()
+
+
+@torch.no_grad()
+def fold(model: Tpf, relevant: Projection) -> Tpf:
+    """Give a copy of the network that sees its features as they are and the same relevant ones."""
+    folded = deepcopy(model)
+    for name, _ in CentreHead.branches:
+        first = getattr(folded.box_head, f'conv1_{name}')[0]
+        first.weight.copy_(torch.einsum('omhw,mi->oihw', first.weight, relevant.weight))
+    return folded
