@@ -14,6 +14,7 @@ plain loop in C is faster still (mamba_native.py).
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib.util import find_spec
 import math
 
@@ -50,8 +51,8 @@ def selective_scan(
     u, delta: (B, L, D), delta positive (softplus already applied). a: (D, N), negative.
     b, c: (B, L, N). d: (D,) or None. The state is at least float32; y has the dtype of u.
     backend: 'chunked'; on a GPU also 'triton' (the same in our kernels) and 'mamba_ssm' (its
-    kernel); on a CPU also 'native' (float32 in C, without gradients); or 'auto': mamba_ssm or
-    native wherever they can run, else chunked.
+    kernel); on a CPU also 'native' (float32 in C, without gradients); or 'auto': the fastest of
+    those that can run, which is triton on a GPU and native on a CPU.
     Raises TpfError on an unknown backend or one that cannot run here.
     """
     backend = _choose(backend, u, a, delta, b, c)
@@ -79,8 +80,8 @@ def _choose(backend: str, u: Tensor, a: Tensor, *others: Tensor) -> str:
         raise TpfError(f'scan backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
     native = u.dtype != torch.float64 and can_be_native(a, u, *others)
     if backend == 'auto':
-        if u.is_cuda and _mamba_scan is not None:
-            return 'mamba_ssm'
+        if u.is_cuda and u.dtype != torch.float64 and _has_triton():
+            return 'triton'
         return 'native' if native and can_compile() else 'chunked'
     if backend == 'native' and not native:
         raise TpfError(
@@ -89,13 +90,18 @@ def _choose(backend: str, u: Tensor, a: Tensor, *others: Tensor) -> str:
         )
     installed = {
         'mamba_ssm': lambda: _mamba_scan is not None,
-        'triton': lambda: find_spec('triton') is not None,
+        'triton': _has_triton,
         'native': can_compile,
         'chunked': lambda: True,
     }
     if not installed[backend]():
         raise TpfError(f"scan backend {backend!r} is not installed; install it or use 'chunked'")
     return backend
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec('triton') is not None
 
 
 def can_be_native(a: Tensor, *others: Tensor) -> bool:
