@@ -7,6 +7,7 @@ features are matched explicitly between templates and search before the first bl
 scratch, attention alone learns this matching too slowly.
 """
 
+from collections.abc import Callable
 import math
 
 import torch
@@ -92,20 +93,66 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, *, query: int | None = None) -> tuple[Tensor, Tensor | None]:
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give queries, keys and values (B, heads, N, D / heads) of tokens (B, N, D)."""
+        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Give what the queries get, (B, N, D); bias (N,) is added to the logits of each key."""
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=_as_mask(bias))
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+    def forward(
+        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """
-        Attended tokens, and the softmax attention (B, N) that token `query` pays, if asked.
+        Attended tokens, and the softmax attention (B, heads, N) that token `query` pays, if asked.
 
         Only that one row is ever needed (candidate elimination), so only it is computed and
         the rest can run in a fused kernel.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, D/heads)
+        q, k, v = self.split(x)
         paid = None
         if query is not None:
             logits = q.narrow(2, query, 1) @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-            paid = logits.softmax(-1).mean(1)[:, 0]
-        return self.proj(attended.transpose(1, 2).flatten(2)), paid
+            paid = (logits if bias is None else logits + bias).softmax(-1)[:, :, 0]
+        return self.attend(q, k, v, bias), paid
+
+
+def _as_mask(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias[None, None, None]
+
+
+class Elimination(nn.Module):
+    """
+    Keeps the ceil(keep * n) search tokens with the highest scores, the best first.
+
+    keep: at 1 nothing is eliminated; schedules of training set it between steps.
+    """
+
+    def __init__(self, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def forward(
+        self, x: Tensor, kept: Tensor, scores: Tensor, *, templates: int
+    ) -> tuple[Tensor, Tensor]:
+        """
+        Tokens (B, templates + n, D) and original indices (B, n) of their search tokens, fewer.
+
+        scores: (B, n) of the search tokens, in their order.
+        """
+        best = scores.topk(math.ceil(self.keep * kept.shape[1]), dim=1).indices
+        search = x[:, templates:].gather(1, best[..., None].expand(-1, -1, x.shape[-1]))
+        return torch.cat([x[:, :templates], search], 1), kept.gather(1, best)
+
+
+def to_slots(x: Tensor, kept: Tensor, count: int) -> Tensor:
+    """Search tokens (B, n, D) at their places among `count`, zeros where one was eliminated."""
+    if kept.shape[1] == count:
+        return x
+    slots = kept[..., None].expand(-1, -1, x.shape[-1])
+    return x.new_zeros(x.shape[0], count, x.shape[-1]).scatter(1, slots, x)
 
 
 class Mlp(nn.Module):
@@ -121,16 +168,53 @@ class Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(x)))
 
 
+def set_keep(network: nn.Module, keep: float) -> nn.Module:
+    """Let every eliminating block of a network keep this share; 1 switches elimination off."""
+    for layer in network.modules():
+        if isinstance(layer, Elimination):
+            layer.keep = keep
+    return network
+
+
+def template_bias(x: Tensor, templates: int, count: int) -> Tensor | None:
+    """
+    Logits (N,) to add to the keys of tokens x (B, N, D): K templates share the mass of one.
+
+    templates: tokens of all K = count templates, at the front. -ln K on each of their keys makes
+    K equal templates the same as one, which is what published weights were trained with.
+    """
+    if count == 1:
+        return None
+    front = x.new_full((templates,), -math.log(count))
+    return F.pad(front, (0, x.shape[1] - templates))
+
+
 class Block(nn.Module):
     """Pre-norm transformer block; with `keep` < 1 it eliminates search candidates."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float, keep: float) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, keep: float = 1.0) -> None:
         super().__init__()
-        self.keep = keep
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
+        self.eliminate = Elimination(keep) if keep < 1 else None
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    @property
+    def eliminates(self) -> bool:
+        """Whether search tokens are eliminated here at the present keep rate."""
+        return self.eliminate is not None and self.eliminate.keep < 1
+
+    def attend(
+        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """First half of the block; returns what Attention.forward does."""
+        attended, paid = self.attn(self.norm1(x), query=query, bias=bias)
+        return x + attended, paid
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Second half of the block: each token by itself."""
+        return x + self.mlp(self.norm2(x))
 
     def forward(
         self,
@@ -139,18 +223,15 @@ class Block(nn.Module):
         *,
         templates: int,
         centre: int,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Tokens (B, templates + n, D) and the original indices (B, n) of the search tokens."""
-        attended, paid = self.attn(self.norm1(x), query=centre if self.keep < 1 else None)
-        x = x + attended
+        x, paid = self.attend(x, query=centre if self.eliminates else None, bias=bias)
         if paid is not None:
             # Pruned before the MLP, so that pruned tokens cost nothing in it.
-            count = math.ceil(self.keep * kept.shape[1])
-            best = paid[:, templates:].topk(count, dim=1).indices
-            search = x[:, templates:].gather(1, best[..., None].expand(-1, -1, x.shape[-1]))
-            x = torch.cat([x[:, :templates], search], 1)
-            kept = kept.gather(1, best)
-        return x + self.mlp(self.norm2(x)), kept
+            scores = paid.mean(1)[:, templates:]
+            x, kept = self.eliminate(x, kept, scores, templates=templates)
+        return self.transform(x), kept
 
 
 class VisionTransformer(nn.Module):
@@ -158,7 +239,7 @@ class VisionTransformer(nn.Module):
     Tokens of one or two templates and of the search image through one stream.
 
     grid_z, grid_x: tokens along a side of template and search. ce_blocks: the blocks that
-    keep only ceil(ce_keep * n) of their n search tokens.
+    keep only ceil(ce_keep * n) of their n search tokens. block: makes a Block of its arguments.
     """
 
     def __init__(
@@ -174,6 +255,7 @@ class VisionTransformer(nn.Module):
         stem: str,
         ce_blocks: tuple[int, ...],
         ce_keep: float,
+        block: Callable[[int, int, float, float], nn.Module] = Block,
     ) -> None:
         super().__init__()
         self.grid_z, self.grid_x = grid_z, grid_x
@@ -189,27 +271,50 @@ class VisionTransformer(nn.Module):
         self.pos_embed_z = nn.Parameter(torch.randn(1, grid_z**2, dim) * 0.02)
         self.pos_embed_x = nn.Parameter(torch.randn(1, grid_x**2, dim) * 0.02)
         self.blocks = nn.ModuleList(
-            Block(dim, heads, mlp_ratio, ce_keep if i in ce_blocks else 1.0) for i in range(depth)
+            block(dim, heads, mlp_ratio, ce_keep if i in ce_blocks else 1.0) for i in range(depth)
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self, templates: Tensor, search: Tensor, segments: Tensor) -> Tensor:
+    @property
+    def centre(self) -> int:
+        """The template token whose attention scores the candidates: the middle one."""
+        middle = (self.grid_z - 1) // 2
+        return middle * self.grid_z + middle
+
+    def place(self, templates: Tensor, search: Tensor, segments: Tensor | float) -> Tensor:
+        """Tokens (B, K * grid_z² + grid_x², D) before the first block; arguments of forward."""
+        matched = 0 if self.correlation is None else self.correlation(templates, search)
+        placed = templates.unflatten(1, (-1, self.grid_z**2)) + self.pos_embed_z + segments
+        return torch.cat([placed.flatten(1, 2), search + matched + self.pos_embed_x], 1)
+
+    def candidates(self, search: Tensor) -> Tensor:
+        """Original indices (B, grid_x²) of the search tokens (B, grid_x², D) at the start."""
+        return torch.arange(search.shape[1], device=search.device).expand(search.shape[0], -1)
+
+    def restore(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Search tokens (B, n, D) as a map (B, D, grid_x, grid_x), zeros where eliminated."""
+        x = to_slots(x, kept, self.grid_x**2)
+        return x.transpose(1, 2).unflatten(2, (self.grid_x, self.grid_x))
+
+    def forward(
+        self,
+        templates: Tensor,
+        search: Tensor,
+        segments: Tensor | float,
+        *,
+        taps: list[Tensor] | None = None,
+    ) -> Tensor:
         """
         Search features (B, D, grid_x, grid_x).
 
         templates: patch tokens (B, K * grid_z², D) of K templates, the initial one first;
         search: patch tokens (B, grid_x², D); segments: (K, 1, D), added to each template.
+        taps, if given, receives the tokens (B, N, D) after each block.
         """
-        batch, count = templates.shape[:2]
-        matched = 0 if self.correlation is None else self.correlation(templates, search)
-        placed = templates.unflatten(1, (-1, self.grid_z**2)) + self.pos_embed_z + segments
-        x = torch.cat([placed.flatten(1, 2), search + matched + self.pos_embed_x], 1)
-        kept = torch.arange(search.shape[1], device=x.device).expand(batch, -1)
-        middle = (self.grid_z - 1) // 2
+        count = templates.shape[1]
+        x, kept = self.place(templates, search, segments), self.candidates(search)
         for block in self.blocks:
-            x, kept = block(x, kept, templates=count, centre=middle * self.grid_z + middle)
-        x = self.norm(x)[:, count:]
-        if kept.shape[1] < search.shape[1]:
-            slots = kept[..., None].expand(-1, -1, x.shape[-1])
-            x = torch.zeros_like(search).scatter(1, slots, x)
-        return x.transpose(1, 2).unflatten(2, (self.grid_x, self.grid_x))
+            x, kept = block(x, kept, templates=count, centre=self.centre)
+            if taps is not None:
+                taps.append(x)
+        return self.restore(self.norm(x[:, count:]), kept)

@@ -1,0 +1,153 @@
+"""
+CKD: two streams that learned a common style from each other (ACM MM 2024).
+
+One ViT for each modality and one head over both. The streams share nothing but the candidates
+that they keep: what either of them holds for the target stays in both. Names and shapes are
+those of the published checkpoints; the code is ours. What training adds (two teachers with heads
+of their own) is CkdWithTeachers, whose 878 weights are those of a published training file.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn, Tensor
+from tpf_tracker_ros.core.crops import Framing, SQUARE
+from tpf_tracker_ros.models.layers.head import CentreHead
+from tpf_tracker_ros.models.layers.vit import template_bias, VisionTransformer
+from tpf_tracker_ros.models.tpf import TpfOutput as Maps
+
+Pair = tuple[Tensor, Tensor]  # of the RGB and the thermal stream
+
+
+@dataclass(frozen=True)
+class CkdConfig:
+    """Every number of a CKD network."""
+
+    template_size: int = 128  # px, side of a template crop
+    search_size: int = 256  # px, side of the search crop
+    framing: Framing = SQUARE
+    stride: int = 16  # px of a crop for each token
+    stem: str = 'patch'  # 'patch' (one strided convolution) or 'conv' (with correlation)
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    ce_blocks: tuple[int, ...] = (3, 6, 9)  # blocks with candidate elimination
+    ce_keep: float = 0.7  # share of search tokens that such a block keeps
+    head_channels: int = 256
+
+    def stream(self) -> VisionTransformer:
+        """Return one stream with fresh weights."""
+        return VisionTransformer(
+            dim=self.dim,
+            depth=self.depth,
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            stride=self.stride,
+            grid_z=self.template_size // self.stride,
+            grid_x=self.search_size // self.stride,
+            stem=self.stem,
+            ce_blocks=self.ce_blocks,
+            ce_keep=self.ce_keep,
+        )
+
+
+class Ckd(nn.Module):
+    """Tokens of both modalities through their streams, then the head over both."""
+
+    def __init__(self, config: CkdConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rgb_branch, self.tir_branch = config.stream(), config.stream()
+        self.box_head = CentreHead(2 * config.dim, config.head_channels)
+
+    def template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        """Patch tokens (B, N, 2 D), RGB first, of normalised crops (B, 3, S, S)."""
+        return torch.cat(
+            [self.rgb_branch.patch_embed(rgb), self.tir_branch.patch_embed(thermal)], -1
+        )
+
+    def search(self, kept: Tensor, rgb: Tensor, thermal: Tensor) -> Maps:
+        """Head maps of a search crop (B, 3, S, S) each; kept: templates (B, K * Nz, 2 D)."""
+        return Maps(*self.box_head(self.features(kept, self.template(rgb, thermal))))
+
+    def features(
+        self, templates: Tensor, search: Tensor, *, taps: list[Pair] | None = None
+    ) -> Tensor:
+        """
+        Give what the head sees, (B, 2 D, G, G), of tokens (B, K * Nz, 2 D) and (B, Nx, 2 D).
+
+        taps, if given, receives both streams' tokens (B, N, D) after each block.
+        """
+        streams = self.rgb_branch, self.tir_branch
+        placed = zip(streams, templates.chunk(2, -1), search.chunk(2, -1))
+        tokens = [stream.place(z, x, 0.0) for stream, z, x in placed]
+        kept = self.rgb_branch.candidates(search)
+        count, first = templates.shape[1], self.rgb_branch
+        for blocks in zip(*(stream.blocks for stream in streams)):
+            query = first.centre if blocks[0].eliminates else None
+            bias = template_bias(tokens[0], count, count // first.grid_z**2)
+            halves = [b.attend(x, query=query, bias=bias) for b, x in zip(blocks, tokens)]
+            tokens = [x for x, _ in halves]
+            if query is not None:
+                # The maximum of the streams before the mean over heads: either may know.
+                scores = torch.maximum(*(paid for _, paid in halves)).mean(1)[:, count:]
+                pruned = [
+                    b.eliminate(x, kept, scores, templates=count) for b, x in zip(blocks, tokens)
+                ]
+                tokens, kept = [x for x, _ in pruned], pruned[0][1]
+            tokens = [b.transform(x) for b, x in zip(blocks, tokens)]
+            if taps is not None:
+                taps.append(tuple(tokens))
+        maps = [s.restore(s.norm(x[:, count:]), kept) for s, x in zip(streams, tokens)]
+        return torch.cat(maps, 1)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """
+    What the four streams make of a batch: of the students fused, then of both teachers.
+
+    features: what each head sees, (B, 2 D, G, G) fused and (B, D, G, G) of the RGB and the
+    thermal teacher; maps: of the three heads. The tokens (B, Nz + Nx, D) after each block, RGB and
+    thermal, of the students and of the teachers.
+    """
+
+    features: tuple[Tensor, Tensor, Tensor]
+    maps: tuple[Maps, Maps, Maps]
+    student_taps: list[Pair]
+    teacher_taps: list[Pair]
+
+
+class CkdWithTeachers(Ckd):
+    """
+    The network as it is trained: each student has a teacher that sees the same crops unmasked.
+
+    All four streams learn online. Elimination is off in the published first stage: call
+    layers.vit.set_keep(network, 1). What tracks are the weights of Ckd among these.
+    """
+
+    def __init__(self, config: CkdConfig) -> None:
+        super().__init__(config)
+        self.teacher_rgb, self.teacher_tir = config.stream(), config.stream()
+        self.box_head_v = CentreHead(config.dim, config.head_channels)
+        self.box_head_i = CentreHead(config.dim, config.head_channels)
+
+    def learn(self, template: Pair, search: Pair, *, visible: Tensor | None = None) -> Taught:
+        """
+        All four streams on normalised crops (B, 3, S, S), RGB and thermal.
+
+        visible: bool (B, Nx), the search tokens that the students see; None: all of them.
+        """
+        z, x = self.template(*template), self.template(*search)
+        taps: list[Pair] = []
+        if visible is not None:
+            x = x * visible[..., None]
+        features, teacher_taps = [self.features(z, x, taps=taps)], []
+        for stream, *crops in zip((self.teacher_rgb, self.teacher_tir), template, search):
+            own: list[Tensor] = []
+            features.append(stream(*(stream.patch_embed(c) for c in crops), 0.0, taps=own))
+            teacher_taps.append(own)
+        heads = self.box_head, self.box_head_v, self.box_head_i
+        maps = tuple(Maps(*head(seen)) for head, seen in zip(heads, features))
+        return Taught(tuple(features), maps, taps, list(zip(*teacher_taps)))
