@@ -28,7 +28,7 @@ def test_the_log_is_cut_back_to_the_state_that_is_resumed(tmp_path):
     SupervisedTraining(replace(CONFIG, steps=3), tmp_path).run()
     lines = log.read_text().splitlines()
     assert [line.split(',')[0] for line in lines] == ['step', '1', '2', '3']
-    columns = 3 + len(SupervisedTraining.columns)
+    columns = 4 + len(SupervisedTraining.columns)
     assert len(lines[0].split(',')) == len(lines[3].split(',')) == columns
 
 
@@ -118,16 +118,30 @@ def test_a_run_may_go_on_longer_and_log_otherwise(tmp_path):
     training._resume()
 
 
-def test_states_of_before_they_held_a_configuration_still_load(tmp_path):
-    training = SupervisedTraining(CONFIG, tmp_path)
-    training.step = 7
-    training._save()
-    state = torch.load(tmp_path / 'state.pt', weights_only=True)
-    assert state.pop('config')['world']['sprites'] == 8
-    torch.save(state, tmp_path / 'state.pt')
-    again = SupervisedTraining(replace(CONFIG, batch=4), tmp_path)
-    again._resume()
-    assert again.step == 7
+def test_a_run_stops_in_time_and_goes_on_from_a_state_elsewhere(tmp_path):
+    training = SupervisedTraining(replace(CONFIG, steps=400), tmp_path / 'first')
+    training.run(stop_after=1e-3)
+    assert 0 < training.step < 400
+    state = tmp_path / 'first/state.pt'
+    assert (tmp_path / 'first/tpf_tiny.safetensors').is_file()
+    steps = training.step + 1
+    again = SupervisedTraining(replace(CONFIG, steps=steps), tmp_path / 'second')
+    again.run(state=state)
+    rows = list(csv.DictReader((tmp_path / 'second/log.csv').open()))
+    assert [int(row['step']) for row in rows] == [steps]
+    with pytest.raises(TpfError, match=r'none\.pt does not exist'):
+        SupervisedTraining(CONFIG, tmp_path / 'third').run(state=tmp_path / 'none.pt')
+
+
+def test_with_minutes_the_clock_ends_the_run_and_lowers_the_rate(tmp_path):
+    config = replace(CONFIG, minutes=0.05, steps=1, save_seconds=1e-3, save_every=10**6)
+    training = SupervisedTraining(config, tmp_path)
+    training.run()
+    assert training.step > 2
+    assert training.optimizer.param_groups[0]['lr'] < 0.5 * config.learning_rate
+    rows = list(csv.DictReader((tmp_path / 'log.csv').open()))
+    assert 0.05 <= float(rows[-1]['minutes']) < 0.2
+    assert torch.load(tmp_path / 'state.pt', weights_only=True)['step'] == training.step
 
 
 def test_the_first_difference_is_named_by_its_place():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from tpf_tracker_ros.cli.words import examples
@@ -25,14 +26,34 @@ def _run_options(experiment: str) -> Callable[[Callable], Callable]:
     device = click.option(
         '--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.'
     )
-    return lambda command: config(out(device(command)))
+    stop = click.option(
+        '--stop-after', type=click.FloatRange(min=0, min_open=True), metavar='MINUTES',
+        help='Stop then with the state saved; the same command goes on.',
+    )  # fmt: skip
+    state = click.option(
+        '--state', type=click.Path(path_type=Path),
+        help='state.pt to go on from where --out holds none.',
+    )  # fmt: skip
+    return lambda command: config(out(device(stop(state(command)))))
 
 
-def _run_stage(training: type, settings: type, config: Path, out: Path, device: str) -> None:
+def _run_stage(
+    training: type,
+    settings: type,
+    *,
+    config: Path,
+    out: Path,
+    device: str,
+    stop_after: float | None,
+    state: Path | None,
+) -> None:
+    import math
+
     from tpf_tracker_ros.engines.engine import choose_device
     from tpf_tracker_ros.training.config import read_config
 
-    training(read_config(config, settings), out, device=choose_device(device)).run()
+    run = training(read_config(config, settings), out, device=choose_device(device))
+    run.run(stop_after=stop_after or math.inf, state=state)
 
 
 @train.command(
@@ -43,7 +64,7 @@ def _run_stage(training: type, settings: type, config: Path, out: Path, device: 
     ),
 )
 @_run_options('tpf_tiny.toml')
-def train_supervised(config: Path, out: Path, device: str) -> None:
+def train_supervised(**options: Any) -> None:
     """
     Train on the synthetic RGB-T world with box and matching losses.
 
@@ -51,12 +72,12 @@ def train_supervised(config: Path, out: Path, device: str) -> None:
     """
     from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
 
-    _run_stage(SupervisedTraining, SupervisedConfig, config, out, device)
+    _run_stage(SupervisedTraining, SupervisedConfig, **options)
 
 
 @train.command('mad', epilog=examples('tpf train mad --out runs/mad'))
 @_run_options('mad.toml')
-def train_mad(config: Path, out: Path, device: str) -> None:
+def train_mad(**options: Any) -> None:
     """
     Stage 1: teach the fusion adapter by several image-fusion experts.
 
@@ -64,12 +85,12 @@ def train_mad(config: Path, out: Path, device: str) -> None:
     """
     from tpf_tracker_ros.training.stages.mad import MadConfig, MadTraining
 
-    _run_stage(MadTraining, MadConfig, config, out, device)
+    _run_stage(MadTraining, MadConfig, **options)
 
 
 @train.command('drf', epilog=examples('tpf train drf --out runs/drf'))
 @_run_options('drf.toml')
-def train_drf(config: Path, out: Path, device: str) -> None:
+def train_drf(**options: Any) -> None:
     """
     Stage 2: train the tracker with decoupled features, from the weights of stage 1.
 
@@ -77,4 +98,4 @@ def train_drf(config: Path, out: Path, device: str) -> None:
     """
     from tpf_tracker_ros.training.stages.drf import DrfConfig, DrfTraining
 
-    _run_stage(DrfTraining, DrfConfig, config, out, device)
+    _run_stage(DrfTraining, DrfConfig, **options)

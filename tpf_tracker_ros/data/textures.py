@@ -17,7 +17,8 @@ CHANNELS = 4  # r, g, b, temperature, all in 0..1
 
 def uniform(low: float, high: float, *shape: int, generator: Generator) -> Tensor:
     """Uniform random numbers on the generator's device."""
-    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+    empty = torch.empty(shape, device=generator.device)
+    return empty.uniform_(low, high, generator=generator)
 
 
 def fractal_noise(count: int, size: int, generator: Generator) -> Tensor:

@@ -48,6 +48,8 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
                 else each
                 for count, each in enumerate(value, 1)
             ]
+        elif get_origin(wanted) is tuple and isinstance(value, list):
+            value = tuple(float(each) if type(each) is int else each for each in value)
         elif wanted is float and type(value) is int:
             value = float(value)
         if not _fits(value, wanted):
@@ -67,6 +69,9 @@ def _holds_tables(kind: type) -> bool:
 
 
 def _fits(value: Any, kind: type) -> bool:
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        return type(value) is tuple and [type(each) for each in value] == list(kinds)
     if get_origin(kind) is list:
         return type(value) is list and all(type(each) is get_args(kind)[0] for each in value)
     return type(value) is kind

@@ -55,6 +55,14 @@ class Ranks:
         for buffer, first in zip(buffers, flat.split([b.numel() for b in buffers])):
             buffer.copy_(first.view_as(buffer))
 
+    def agree(self, value: float) -> float:
+        """Return the first process's value, such as its clock."""
+        if self.count == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
     def gather(self, state: Tensor) -> list[Tensor]:
         """Return a small CPU tensor of every process, in the order of ranks."""
         if self.count == 1:

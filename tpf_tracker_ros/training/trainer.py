@@ -6,6 +6,7 @@ Started by `torchrun --nproc-per-node N -m tpf_tracker_ros.cli train …`, N pro
 together on N GPUs, each on samples of its own.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 import csv
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,8 @@ from tpf_tracker_ros.training.samples.disk import DataConfig, Mixture
 from tpf_tracker_ros.training.samples.world import Batch, World, WorldConfig
 from tqdm import tqdm
 
-FREE = 'steps', 'log_every', 'save_every', 'picture_every'  # may change when a run goes on
+# May change when a run goes on.
+FREE = 'steps', 'minutes', 'log_every', 'save_every', 'save_seconds', 'picture_every'
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,19 @@ class LoopConfig:
     init_adapter: str = ''  # .safetensors for the fusion adapter alone; 'fresh': plain averaging
     seed: int = 0
     steps: int = 5000
+    minutes: float = 0.0  # train so long, all parts of the run together, instead of `steps`
     batch: int = 32  # samples, of each process
     accumulate: int = 1  # batches a step
     bf16: bool = False  # mixed precision
     learning_rate: float = 1e-3
     backbone_rate: float = 1.0  # of the learning rate; 0.1 for a pretrained ViT-B
-    warmup: int = 300  # steps of linear warm-up; cosine decay follows
+    warmup: int = 300  # steps of linear warm-up; cosine decay follows, over `steps` or `minutes`
     weight_decay: float = 1e-4
     clip: float = 1.0  # gradient norm
     ema: float = 0.998
     log_every: int = 50  # steps between lines of the log
     save_every: int = 250  # steps between checkpoints that training can resume from
+    save_seconds: float = 0.0  # and after so much time; 0: by steps alone
     picture_every: int = 0  # steps between pictures of samples; 0: none
     world: WorldConfig = field(default_factory=WorldConfig)
     world_weight: float = 1.0  # share of the world's samples beside the weights in `data`
@@ -77,6 +81,8 @@ class Training:
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
         )
+        # It is asked in each step whether this is 0: on a GPU, that would wait for all its work.
+        self.average.n_averaged = self.average.n_averaged.cpu()
         self.trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.network, config), lr=config.learning_rate
@@ -86,7 +92,7 @@ class Training:
         self.world = World(config.world, self.generator)
         self.mixture = self._open_data() if config.data else None
         self._mixed: Iterator[Batch] | None = None
-        self.step = 0
+        self.step, self._began, self._stop_at = 0, time.perf_counter(), math.inf
 
     def _initialize(self) -> None:
         config = self.config
@@ -131,62 +137,88 @@ class Training:
         """Return the plain network that a trained (or averaged) one comes down to."""
         return network
 
-    def run(self) -> None:
-        """Train to the end, from the last saved state where there is one."""
-        config = self.config
+    def run(self, *, stop_after: float = math.inf, state: Path | None = None) -> None:
+        """
+        Train to the end, from the last saved state where there is one.
+
+        stop_after: minutes from now after which the run stops, its state saved, to go on later.
+        state: file to go on from where the folder holds no state of its own.
+        """
+        config, saved_at = self.config, 0.0
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
-        columns = 'step', *self.columns, 'pairs_per_s', 'data_share'
+        self._resume(state)
+        self._stop_at = self._now() + 60 * stop_after
+        columns = 'step', *self.columns, 'pairs_per_s', 'data_share', 'minutes'
         log = _Log(self.folder, columns, self.step) if self.ranks.first else None
+        total = None if config.minutes else config.steps
         with tqdm(
-            total=config.steps, initial=self.step, unit='step', disable=not self.ranks.first
+            total=total, initial=self.step, unit='step', disable=not self.ranks.first
         ) as progress:
-            while self.step < config.steps:
-                row = self._train_chunk(min(config.log_every, config.steps - self.step))
+            saved_at = self._now()
+            while not self._is_over():
+                row = self._train_chunk(config.log_every)
                 progress.update(self.step - progress.n)
                 progress.set_postfix(dict(list(row.items())[1:]))
                 if log:
                     log.write(row)
-                last = self.step == config.steps
-                if last or self.step % config.save_every < config.log_every:
+                due = config.save_seconds and self._now() - saved_at >= config.save_seconds
+                if due or self._is_over() or self.step % config.save_every < config.log_every:
                     self._save()
+                    saved_at = self._now()
+
+    def _now(self) -> float:
+        """Seconds of training until now, those of the run's earlier parts among them."""
+        now = time.perf_counter() - self._began
+        config = self.config
+        timed = config.minutes or config.save_seconds or self._stop_at < math.inf
+        return self.ranks.agree(now) if timed else now
+
+    def _done(self) -> float:
+        """Share of the run that is over: of its steps, or of its minutes where they are set."""
+        if self.config.minutes:
+            return self._now() / (60 * self.config.minutes)
+        return self.step / self.config.steps
+
+    def _is_over(self) -> bool:
+        return self._done() >= 1 or self._now() >= self._stop_at
 
     def _train_chunk(self, steps: int) -> dict[str, float]:
-        """Train so many steps; returns the row for the log, means over these steps."""
-        config, sums, data_time, start = self.config, 0, 0.0, time.perf_counter()
-        for _ in range(steps):
+        """Train so many steps or to the end; the row for the log, means over these steps."""
+        config, sums, start, first = self.config, 0, time.perf_counter(), self.step
+        sampling, check = _Stopwatch(self.device), _FiniteCheck(self)
+        while self.step < first + steps and not self._is_over():
             self.optimizer.zero_grad(set_to_none=True)
             for _ in range(config.accumulate):
-                began = time.perf_counter()
-                batch = self._sample()
-                data_time += time.perf_counter() - began
+                with sampling:
+                    batch = self._sample()
                 with torch.autocast(
                     self.device.partition(':')[0], torch.bfloat16, enabled=config.bf16
                 ):
                     terms = self.compute(batch)
-                self._check_finite(terms['loss'], batch)
+                check.add(terms['loss'], batch)
                 (terms['loss'] / config.accumulate).backward()
                 sums = sums + torch.stack([terms[name].detach().float() for name in self.columns])
             self.ranks.average_gradients(self.trained)
             nn.utils.clip_grad_norm_(self.trained, config.clip)
+            rate = self._rate()
             for group in self.optimizer.param_groups:
-                # States of before there was a rate of its own for the backbone have no 'scale'.
-                scale = group.get('scale', 1.0) * self._rate(self.step)
-                group['lr'] = config.learning_rate * scale
+                group['lr'] = config.learning_rate * group['scale'] * rate
             self.optimizer.step()
             self.ranks.share_buffers(self.network)
             self.average.update_parameters(self.network)
             self.step += 1
             if config.picture_every and self.step % config.picture_every == 0:
                 self._draw(batch)
-        batches = steps * config.accumulate
-        means = (sums / batches).tolist()
+        check.finish()
+        batches = (self.step - first) * config.accumulate
+        means = (sums / max(1, batches)).tolist() if batches else [math.nan] * len(self.columns)
         took = time.perf_counter() - start
         return {
             'step': self.step,
             **{name: round(value, 4) for name, value in zip(self.columns, means)},
             'pairs_per_s': round(batches * config.batch * self.ranks.count / took, 1),
-            'data_share': round(data_time / took, 3),
+            'data_share': round(sampling.seconds() / took, 3),
+            'minutes': round(self._now() / 60, 2),
         }
 
     def _sample(self) -> Batch:
@@ -196,22 +228,16 @@ class Training:
             self._mixed = self.mixture.batches(self.step * self.config.accumulate)
         return next(self._mixed)
 
-    def _rate(self, step: int) -> float:
-        """Share of the learning rate at a step: linear warm-up, then cosine decay to 1 %."""
-        if step < self.config.warmup:
-            return (step + 1) / self.config.warmup
-        done = (step - self.config.warmup) / max(1, self.config.steps - self.config.warmup)
+    def _rate(self) -> float:
+        """Share of the learning rate: linear warm-up by steps, then cosine decay to 1 %."""
+        config = self.config
+        if self.step < config.warmup:
+            return (self.step + 1) / config.warmup
+        if config.minutes:
+            done = self._done()
+        else:
+            done = (self.step - config.warmup) / max(1, config.steps - config.warmup)
         return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1, done))) / 2
-
-    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
-        if torch.isfinite(loss):
-            return
-        path = self.folder / 'nan_batch.pt'
-        torch.save(asdict(batch), path)
-        raise TpfError(
-            f'loss is not finite at step {self.step}; the batch is in {path}; '
-            'lower learning_rate or clip'
-        )
 
     def _draw(self, batch: Batch) -> None:
         if self.ranks.first:
@@ -220,6 +246,7 @@ class Training:
 
     def _save(self) -> None:
         generators = self.ranks.gather(self.generator.get_state())
+        host_generators = self.ranks.gather(self.world.host.get_state())
         if not self.ranks.first:
             return
         state = {
@@ -229,6 +256,8 @@ class Training:
             'average': self.average.state_dict(),
             'optimizer': self.optimizer.state_dict(),
             'generator': torch.stack(generators),
+            'host_generator': torch.stack(host_generators),
+            'seconds': self._now(),
         }
         partial = self.folder / 'state.part'
         torch.save(state, partial)
@@ -239,19 +268,22 @@ class Training:
             metadata={'steps': str(self.step), 'seed': str(self.config.seed)},
         )
 
-    def _resume(self) -> None:
+    def _resume(self, given: Path | None = None) -> None:
         path = self.folder / 'state.pt'
         if not path.is_file():
-            return
+            if given is None:
+                return
+            if not given.is_file():
+                raise TpfError(f'state {given} does not exist')
+            path = given
         state = torch.load(path, map_location='cpu', weights_only=True)
-        generators = torch.atleast_2d(state['generator'])  # one row in states of old
+        generators = state['generator']
         if len(generators) != self.ranks.count:
             raise TpfError(
                 f'{path} is of {len(generators)} processes but {self.ranks.count} are running; '
                 f'start it with torchrun --nproc-per-node {len(generators)}'
             )
-        # States of before the configuration was kept have none.
-        changed = first_difference(state.get('config', {}), self._plain_config())
+        changed = first_difference(state['config'], self._plain_config())
         if changed:
             key, before, now = changed
             raise TpfError(
@@ -268,8 +300,10 @@ class Training:
                 f'{path} is of another network or stage ({reason}); give another folder'
             ) from None
         # A copy: set_state crashes on a tensor that starts within a larger one.
+        self.world.host.set_state(state['host_generator'][self.ranks.rank].clone())
         self.generator.set_state(generators[self.ranks.rank].clone())
         self.step = state['step']
+        self._began = time.perf_counter() - state['seconds']
 
     def _plain_config(self) -> dict[str, Any]:
         """Return what must stay the same for a run to go on, as plain values."""
@@ -290,6 +324,72 @@ def first_difference(before: Any, now: Any, key: str = '') -> tuple[str, Any, An
     else:
         return None if before == now else (key, before, now)
     return next(filter(None, (first_difference(a, b, k) for k, a, b in items)), None)
+
+
+class _Stopwatch:
+    """Time spent inside of `with` blocks; on a GPU, by events, which do not wait for its work."""
+
+    def __init__(self, device: str) -> None:
+        self._on_gpu, self._marks, self._seconds = device.startswith('cuda'), [], 0.0
+
+    def __enter__(self) -> None:
+        self._marks.append(self._mark())
+
+    def __exit__(self, *_: object) -> None:
+        self._marks.append(self._mark())
+
+    def _mark(self) -> Any:
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self) -> float:
+        """All blocks together; waits for them on a GPU."""
+        pairs = zip(self._marks[::2], self._marks[1::2])
+        if not self._on_gpu:
+            return sum(end - start for start, end in pairs)
+        torch.cuda.synchronize()
+        return sum(start.elapsed_time(end) for start, end in pairs) / 1000
+
+
+class _FiniteCheck:
+    """
+    Stops a training whose loss is not finite, and keeps the batch.
+
+    On a GPU a loss is looked at two batches later: to ask at once would be to wait for it.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._training, self._pending = training, deque()
+        self._lag = 2 if training.device.startswith('cuda') else 0
+
+    def add(self, loss: Tensor, batch: Batch) -> None:
+        finite = torch.isfinite(loss.detach()).to('cpu', non_blocking=True)
+        known = None
+        if self._lag:
+            known = torch.cuda.Event()
+            known.record()
+        self._pending.append((finite, known, batch, self._training.step))
+        self._look(self._lag)
+
+    def finish(self) -> None:
+        self._look(0)
+
+    def _look(self, left: int) -> None:
+        while len(self._pending) > left:
+            finite, known, batch, step = self._pending.popleft()
+            if known is not None:
+                known.synchronize()
+            if finite:
+                continue
+            path = self._training.folder / 'nan_batch.pt'
+            torch.save(asdict(batch), path)
+            raise TpfError(
+                f'loss is not finite at step {step}; the batch is in {path}; '
+                'lower learning_rate or clip'
+            )
 
 
 class _Log:

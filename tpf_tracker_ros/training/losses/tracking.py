@@ -1,6 +1,7 @@
 """What a TPF network loses on a batch of the world: boxes, score map, matches of the stem."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -42,15 +43,18 @@ def losses_of(maps: TpfOutput, batch: Batch, matching: Tensor) -> Losses:
     target = gaussian_target(batch.box, grid)
     inside = target.flatten(1).amax(1) > 0
     cell = (batch.box[:, :2] * grid).floor().long().clamp(0, grid - 1)
-    box = box_at(size, offset, cell)[inside]
-    truth = batch.box[inside]
-    count = max(1, len(truth))  # no target may be in view: a mean would be nan
+    box, truth = box_at(size, offset, cell), batch.box
+
+    def mean(each: Tensor) -> Tensor:
+        # Multiplied, not selected, which would wait for the GPU; no target may be in view.
+        return (each * inside).sum() / inside.sum().clamp(min=1)
+
     with torch.no_grad():
         found, _ = decode(score, size, offset)
-        iou = (1 - giou_loss(found[inside], truth)).clamp(min=0).sum() / count
+        iou = mean((1 - giou_loss(found, truth)).clamp(min=0))
     return Losses(
-        giou=giou_loss(box, truth).sum() / count,
-        l1=(box - truth).abs().sum() / (4 * count),
+        giou=mean(giou_loss(box, truth)),
+        l1=mean((box - truth).abs().mean(1)),
         score=focal_loss(score, target),
         matching=matching,
         iou=iou,
@@ -82,15 +86,16 @@ def fuse_view(model: Tpf, batch: Batch, view: int) -> Tensor:
 
 def normalized(image: Tensor) -> Tensor:
     """Images (B, 3, H, W) in 0..1 in the network's normalised space."""
-    mean, std = _mean_and_std(image)
+    mean, std = _mean_and_std(image.device)
     return (image - mean) / std
 
 
 def denormalized(image: Tensor) -> Tensor:
     """Return the inverse of normalized."""
-    mean, std = _mean_and_std(image)
+    mean, std = _mean_and_std(image.device)
     return image * std + mean
 
 
-def _mean_and_std(like: Tensor) -> tuple[Tensor, Tensor]:
-    return like.new_tensor(MEAN).view(3, 1, 1), like.new_tensor(STD).view(3, 1, 1)
+@cache  # a copy from the host in each batch would wait for the GPU
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    return tuple(torch.tensor(each, device=device).view(3, 1, 1) for each in (MEAN, STD))

@@ -127,7 +127,8 @@ def aim(
     initial = Window.around(boxes[INITIAL], framing.template, aspect=framing.aspect)
     remembered = _distort(boxes[DYNAMIC], *rng.normal(0, config.dynamic_jitter, 4))
     dynamic = Window.around(remembered, framing.template, aspect=framing.aspect)
-    log_side = np.clip(rng.normal(0, config.search_scale), -0.5, 0.5)
+    most = config.search_scale_limit
+    log_side = np.clip(rng.normal(0, config.search_scale), -most, most)
     guess = _distort(boxes[SEARCH], 0, 0, log_side, rng.normal(0, config.search_aspect))
     wide = framing.wide > 0 and rng.random() < config.wide_share
     factor = framing.wide if wide else framing.search

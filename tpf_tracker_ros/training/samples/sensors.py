@@ -10,20 +10,34 @@ from tpf_tracker_ros.data.textures import pixel_grid, uniform
 
 @dataclass(frozen=True)
 class SensorConfig:
-    """Shares are of views, those of failures of views in samples that are not sound."""
+    """
+    Shares are of views, those of failures of views in samples that are not sound.
+
+    Two numbers are a range; an image's full scale is 1.
+    """
 
     coarse_share: float = 0.5  # batches whose targets have few pixels
     coarse_least: float = 9.0  # px, the size of such targets: sqrt(w h)
     coarse_most: float = 45.0
     sound_share: float = 0.5  # samples in which no camera fails, in any view
-    dark_share: float = 0.15  # RGB at 2 to 30 % of its light
+    light: tuple[float, float] = (0.6, 1.3)  # factor on RGB
+    white_balance: tuple[float, float] = (0.9, 1.1)  # further factor on each of its channels
+    dark_share: float = 0.15  # RGB has little light
+    dark_light: tuple[float, float] = (0.02, 0.3)
+    overexposed_share: float = 0.04  # RGB has too much light
+    overexposed_light: tuple[float, float] = (2.0, 5.0)
     glare_share: float = 0.08  # a bright spot over a part of RGB
-    overexposed_share: float = 0.04  # RGB at 2 to 5 times its light
-    crossover_share: float = 0.1  # thermal contrast sinks to 2 to 30 %
+    glare_light: tuple[float, float] = (0.5, 1.2)
+    glare_size: tuple[float, float] = (0.05, 0.6)  # squared radius; a view's half side is 1
+    thermal_gain: tuple[float, float] = (0.7, 1.4)  # factor on thermal contrast
+    thermal_level: tuple[float, float] = (-0.15, 0.15)  # added to thermal
+    crossover_share: float = 0.1  # thermal contrast is lost but for a rest
+    crossover_gain: tuple[float, float] = (0.02, 0.3)
     frozen_share: float = 0.04  # a thermal image of another scene, as of a camera that hangs
     rgb_absent_share: float = 0.15  # the thermal image stands in for RGB, as in the tracker
     thermal_absent_share: float = 0.15
-    blur_share: float = 0.3
+    blur_share: float = 0.3  # of RGB
+    thermal_blur_share: float = 0.5  # thermal optics are softer
     noise: float = 0.03  # largest typical deviation of sensor noise
     border_share: float = 0.25  # sides of views that reach beyond the image, where all reads zero
     border_cut: float = 0.3  # most of a target's side that lies there in a later view
@@ -51,7 +65,7 @@ def degrade(
 
     blurred = F.avg_pool2d(F.pad(clean, (1, 1, 1, 1), mode='replicate'), 3, 1)
     rgb = torch.where(draw.chance(config.blur_share), blurred[:, :3], rgb)
-    thermal = torch.where(draw.chance(0.5), blurred[:, 3:], thermal)  # thermal optics are softer
+    thermal = torch.where(draw.chance(config.thermal_blur_share), blurred[:, 3:], thermal)
 
     rgb, thermal = _expose(rgb, thermal, config, draw)
     for image in (rgb, thermal):
@@ -107,16 +121,20 @@ def _expose(
 ) -> tuple[Tensor, Tensor]:
     """Light and glare on RGB; contrast, level and a hanging camera on thermal."""
     fails, between = draw.fails, draw.between
-    light = torch.where(fails(config.dark_share), between(0.02, 0.3), between(0.6, 1.3))
-    light = torch.where(fails(config.overexposed_share), between(2, 5), light)
-    rgb = rgb * light * between(0.9, 1.1, 3)
+    dark, too_much = config.dark_light, config.overexposed_light
+    light = torch.where(fails(config.dark_share), between(*dark), between(*config.light))
+    light = torch.where(fails(config.overexposed_share), between(*too_much), light)
+    rgb = rgb * light * between(*config.white_balance, 3)
     spot = pixel_grid(rgb.shape[-1], rgb.device)[None] - between(-1, 1, 2).permute(0, 2, 3, 1)
-    glow = torch.exp(-(spot**2).sum(-1, keepdim=True).permute(0, 3, 1, 2) / between(0.05, 0.6))
-    rgb = rgb + glow * fails(config.glare_share) * between(0.5, 1.2)
+    glow = torch.exp(
+        -(spot**2).sum(-1, keepdim=True).permute(0, 3, 1, 2) / between(*config.glare_size)
+    )
+    rgb = rgb + glow * fails(config.glare_share) * between(*config.glare_light)
 
     # Automatic gain: each view has its own contrast and level; at crossover little is left.
-    gain = torch.where(fails(config.crossover_share), between(0.02, 0.3), between(0.7, 1.4))
-    thermal = 0.5 + (thermal - 0.5) * gain + between(-0.15, 0.15)
+    lost = fails(config.crossover_share)
+    gain = torch.where(lost, between(*config.crossover_gain), between(*config.thermal_gain))
+    thermal = 0.5 + (thermal - 0.5) * gain + between(*config.thermal_level)
     return rgb, torch.where(fails(config.frozen_share), thermal.roll(1, 0), thermal)
 
 

@@ -26,35 +26,59 @@ from tpf_tracker_ros.training.samples.sensors import degrade, draw_failing, Sens
 
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
 GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
-HIDDEN = 0.15  # a target of which less is to be seen counts as absent
 LARGE = 1000.0  # px; a target of this size has more pixels than any view
 
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Every number of the world; deviations are those between two views of a sample."""
+    """
+    Every number of the world but those of its textures; two numbers are a range.
+
+    Deviations are those between two views of a sample.
+    """
 
     backgrounds: int = 160  # textures in the pool
     background_size: int = 256  # texels
+    background_log_scale: tuple[float, float] = (2.9, 4.0)  # log of texels to a target size
+    background_angle: float = 3.2  # largest at the start, radians
+    background_tries: int = 8  # spots of a texture, of which the most detailed is looked at
+    background_spots: float = 0.8  # how far from its middle they lie, at most; 1 is its edge
+    background_drift: float = 0.5  # of the drift below
     sprites: int = 1500
     sprite_size: int = 48  # texels
     objects: int = 3  # in each scene, the target among them
+    object_log_size: tuple[float, float] = (-0.5, 0.6)  # of the others
+    object_log_aspect: float = 0.35  # deviation between objects
+    object_distance: float = 2.2  # of the others from the target at the start, at most
+    object_angle: float = 0.3  # largest at the start, radians
+    object_tint: float = 0.35  # largest change of the others' colour and temperature
     patch_share: float = 0.4  # samples whose target is a fixed patch of the background
-    twin_share: float = 0.45  # distractors of the target's shape, half of them in its dress dyed
+    twin_share: float = 0.45  # distractors of the target's shape
+    dyed_share: float = 0.5  # of those, the ones in the target's dress, tinted
     occlusion_share: float = 0.3  # search views in which an object lies over the target
+    occluder_distance: float = 0.8  # of their centres, at most, right and down
+    occluder_stretch: float = 2.0  # of its log aspect: a bar, at either end of which it shows
+    hidden_share: float = 0.15  # a target of which less is to be seen counts as absent
     touch_share: float = 0.3  # later views in which another object begins where the target ends
+    touch_distance: tuple[float, float] = (0.6, 1.15)  # of their centres, in half sizes of both
     scale_deviation: float = 0.18  # of log size
     aspect_deviation: float = 0.06  # of log width and height apart
     angle_deviation: float = 0.14  # radians
+    camera_turn: float = 0.5  # of the background's turn that all objects have, too
     drift: float = 1.2  # of a moving object against the background, in target sizes
     wide_share: float = 0.15  # search views of a second look, where the network takes one
     search_shift: float = 0.87  # largest offset of a search view, of that which cuts the target
     search_scale: float = 0.2  # deviation of the log side of the search view
+    search_scale_limit: float = 0.5  # its largest
     absent_share: float = 0.05  # search views that look far away from the target
     lured_share: float = 0.12  # search views around a distractor, as after a mistake
+    lured_shift: float = 0.3  # of search_shift, in those
+    dynamic_time: float = 0.8  # of the way from the initial template to the search view
+    dynamic_time_deviation: float = 0.2
     dynamic_jitter: float = 0.1  # deviation of the dynamic template's centre and log side
     search_aspect: float = 0.2  # deviation of the log aspect ratio of the search view
-    faint_share: float = 0.12  # views in which the object shows in one modality only
+    faint_share: float = 0.12  # views in which an object shows in one modality only
+    faint_strength: tuple[float, float] = (0.0, 0.3)  # with which it shows in the other
     sensors: SensorConfig = field(default_factory=SensorConfig)
 
 
@@ -84,6 +108,9 @@ class World:
     def __init__(self, config: WorldConfig, generator: Generator) -> None:
         self.config, self.generator = config, generator
         self.device = generator.device
+        # What decides on the size of tensors is drawn on the host: a GPU would have to be asked.
+        on_cpu = self.device.type == 'cpu'
+        self.host = generator if on_cpu else Generator().manual_seed(generator.initial_seed())
         self._backgrounds = _in_chunks(
             paint_backgrounds, config.backgrounds, config.background_size, generator
         )
@@ -91,6 +118,7 @@ class World:
         self._support = support(self._sprites[:, CHANNELS])
         self._detail = _detail(self._backgrounds)
         self._nowhere = torch.tensor([9.0, 9, 0, 0], device=self.device)  # off a view's centre
+        self._square = _square_support(self.device)
 
     def sample(
         self,
@@ -105,13 +133,14 @@ class World:
         pixels = self._target_pixels()
         around = framing.search * max(pixels, framing.smallest)
         scene = self._scene(batch, framing, widened=around / (framing.search * pixels))
-        maps = torch.linalg.inv(scene.layers) @ scene.views[:, :, None]  # view -> layer
+        maps = _inverse(scene.layers) @ scene.views[:, :, None]  # view -> layer
+        ground = self._backgrounds[scene.background]
         failing = draw_failing(batch, self.config.sensors, self.generator)
         rgb, thermal = [], []
         for view in range(3):
             size = search_size if view == SEARCH else template_size
             shown = around if view == SEARCH else framing.template * pixels
-            clean = self._render(scene, maps, view, min(size, round(shown)))
+            clean = self._render(scene, ground, maps, view, min(size, round(shown)))
             a, b = degrade(
                 clean,
                 size,
@@ -124,19 +153,22 @@ class World:
             rgb.append(a)
             thermal.append(b)
         matches, seen = self._matches(scene, maps, grid_z)
-        hidden = self._visible_share(scene, maps) < HIDDEN
+        hidden = self._visible_share(scene, maps) < self.config.hidden_share
         box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
         return Batch(tuple(rgb), tuple(thermal), box, matches, seen, ~failing.flatten())
 
     def _target_pixels(self) -> float:
         """Draw the size of a batch's targets in px: small ones come as upsampled crops."""
-        sensors, draw = self.config.sensors, {'generator': self.generator}
+        sensors, draw = self.config.sensors, {'generator': self.host}
         coarse = float(uniform(0, 1, **draw)) < sensors.coarse_share
         low, high = math.log(sensors.coarse_least), math.log(sensors.coarse_most)
         return math.exp(float(uniform(low, high, **draw))) if coarse else LARGE
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def _between(self, most: float, *shape: int) -> Tensor:
+        return uniform(-most, most, *shape, generator=self.generator)
 
     def _chance(self, share: float, *shape: int) -> Tensor:
         return uniform(0, 1, *shape, generator=self.generator) < share
@@ -147,9 +179,7 @@ class World:
         patch = self._chance(self.config.patch_share, batch)
         layers, background = self._paths(near, patch)
         sprite, shape, tint, shown = self._dresses(batch, patch)
-        reach = torch.where(
-            patch[:, None], _square_support(self.device), self._support[sprite[:, 0]]
-        )
+        reach = torch.where(patch[:, None], self._square, self._support[sprite[:, 0]])
         lure = layers[:, SEARCH, TARGET + 1, :2, 2]
         views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing, widened)
         return _Scene(layers, views, boxes, background, sprite, shape, tint, shown)
@@ -171,28 +201,30 @@ class World:
         place = near[..., None] * self._normal(batch, 1, count + 1, 2) * config.drift
         # Objects also share part of the camera's zoom and roll with the background.
         growth = growth + growth[:, :, :1]
-        turn = turn + 0.5 * turn[:, :, :1]
+        turn = turn + config.camera_turn * turn[:, :, :1]
 
-        log_aspect = self._normal(batch, 1, count + 1) * 0.35
-        log_aspect[:, :, -1] *= 2  # the occluder may be a bar: the target shows at either end
+        log_aspect = self._normal(batch, 1, count + 1) * config.object_log_aspect
+        log_aspect[:, :, -1] *= config.occluder_stretch
         log_aspect = log_aspect + stretch
-        size = torch.exp(uniform(-0.5, 0.6, batch, 1, count + 1, **draw))
+        size = torch.exp(uniform(*config.object_log_size, batch, 1, count + 1, **draw))
         size[:, :, TARGET] = 1
         half = 0.5 * size[..., None] * _sides(growth, log_aspect)
-        start = uniform(-2.2, 2.2, batch, 1, count + 1, 2, **draw)
+        start = self._between(config.object_distance, batch, 1, count + 1, 2)
         start[:, :, TARGET] = 0
         centre = start + place
-        angle = uniform(-0.3, 0.3, batch, 1, count + 1, **draw) + turn
+        angle = self._between(config.object_angle, batch, 1, count + 1) + turn
 
-        # The background's texels: 18 to 55 to a target size; it starts where it has some detail,
-        # and turns and zooms about that spot, so that the spot stays in sight.
+        # The background starts where it has some detail, and turns and zooms about that spot, so
+        # that the spot stays in sight.
         background = torch.randint(len(self._backgrounds), (batch,), device=self.device, **draw)
-        span = config.background_size / torch.exp(uniform(2.9, 4.0, batch, 1, **draw))
+        scale = torch.exp(uniform(*config.background_log_scale, batch, 1, **draw))
+        span = config.background_size / scale
         zoom = torch.exp(growth[:, :, GROUND])
         half[:, :, GROUND] = (0.5 * span * zoom)[..., None]
         anchor = -0.5 * span[..., None] * self._detailed_spot(background)[:, None]
-        angle[:, :, GROUND] = turn[:, :, GROUND] + uniform(-3.2, 3.2, batch, 1, **draw)
-        carried = 0.5 * place[:, :, GROUND]
+        angle[:, :, GROUND] = turn[:, :, GROUND]
+        angle[:, :, GROUND] += self._between(config.background_angle, batch, 1)
+        carried = config.background_drift * place[:, :, GROUND]
         centre[:, :, GROUND] = _rotate(anchor, angle[:, :, GROUND]) * zoom[..., None] + carried
 
         # A patch has the background's motion and is upright at the start.
@@ -205,15 +237,15 @@ class World:
         # The first distractor may touch the target, or begin below it, in either later view.
         later = slice(DYNAMIC, None)
         touches = self._chance(config.touch_share, batch, 2)[..., None]
-        way = uniform(-math.pi, math.pi, batch, 2, **draw)
+        way = self._between(math.pi, batch, 2)
         reach = half[:, later, TARGET] + half[:, later, TARGET + 1]
-        apart = reach * uniform(0.6, 1.15, batch, 2, 1, **draw)
+        apart = reach * uniform(*config.touch_distance, batch, 2, 1, **draw)
         touching = centre[:, later, TARGET] + torch.stack([way.cos(), way.sin()], -1) * apart
         centre[:, later, TARGET + 1] = torch.where(touches, touching, centre[:, later, TARGET + 1])
 
         # The last object may lie over a part of the target in the search view.
         covers = self._chance(config.occlusion_share, batch)[:, None]
-        beside = centre[:, SEARCH, TARGET] + uniform(-0.8, 0.8, batch, 2, **draw)
+        beside = centre[:, SEARCH, TARGET] + self._between(config.occluder_distance, batch, 2)
         centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
         return _similarity(centre, half, angle), background
 
@@ -223,9 +255,11 @@ class World:
 
         None at the initial template, all at the search view; the dynamic one lies near that.
         """
-        fixed = torch.tensor([0.0, 0.8, 1.0], device=self.device)[:, None]
-        loose = torch.tensor([0.0, 0.2, 0.0], device=self.device)[:, None]
-        return fixed + loose * self._normal(batch, 1, 1)
+        near = torch.zeros(batch, 3, 1, device=self.device)
+        loose = self.config.dynamic_time_deviation * self._normal(batch, 1)
+        near[:, DYNAMIC] = self.config.dynamic_time + loose
+        near[:, SEARCH] = 1
+        return near
 
     def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sprites, shapes (B, objects), tints (B, objects, 4), what shows (B, V, objects, 2)."""
@@ -233,11 +267,12 @@ class World:
         sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
         twin = self._chance(config.twin_share, batch, count)
         shape = torch.where(twin, sprite[:, :1], sprite)
-        dyed = twin & self._chance(0.5, batch, count)
+        dyed = twin & self._chance(config.dyed_share, batch, count)
         sprite = torch.where(dyed, sprite[:, :1], sprite)
-        tint = uniform(-0.35, 0.35, batch, count, CHANNELS, **draw)
+        tint = self._between(config.object_tint, batch, count, CHANNELS)
         tint[:, 0] = 0
-        faint = uniform(0, 0.3, batch, 3, count, **draw)  # each view: now it shows, now not
+        # Each view for itself: now it shows, now not.
+        faint = uniform(*config.faint_strength, batch, 3, count, **draw)
         in_thermal = self._chance(0.5, batch, 3, count)
         pale = self._chance(config.faint_share, batch, 3, count)
         shown = torch.stack(
@@ -268,38 +303,39 @@ class World:
         jitter = config.dynamic_jitter
         look[:, DYNAMIC] += boxes[:, DYNAMIC, 2:] * self._normal(batch, 2) * jitter
         length[:, DYNAMIC] = length[:, DYNAMIC] * torch.exp(self._normal(batch) * jitter)
-        length[:, SEARCH] = (
-            side[:, SEARCH]
-            * factor
-            * torch.exp((self._normal(batch) * config.search_scale).clamp(-0.5, 0.5))
-        )
+        most = config.search_scale_limit
+        scale = (self._normal(batch) * config.search_scale).clamp(-most, most).exp()
+        length[:, SEARCH] = side[:, SEARCH] * factor * scale
         # What is cropped follows the box that the tracker has, whose shape is not quite right.
         aspect = (boxes[..., 2] / boxes[..., 3]).log()
         aspect[:, DYNAMIC] += self._normal(batch) * jitter
         aspect[:, SEARCH] += self._normal(batch) * config.search_aspect
         limit = math.log(framing.aspect)
         sides = length[..., None] * _sides(torch.zeros_like(aspect), aspect.clamp(-limit, limit))
-        shift = uniform(-1, 1, batch, 2, generator=self.generator) * config.search_shift
+        shift = self._between(config.search_shift, batch, 2)
         shift = shift * (0.5 - 0.5 / factor[:, None])  # in sides of the view
         away = self._chance(config.absent_share, batch)[:, None]
         shift = torch.where(away, shift.sign() * (1 + shift.abs()), shift)
         lured = self._chance(config.lured_share, batch)[:, None]
         look[:, SEARCH] = torch.where(lured, lure, look[:, SEARCH])
-        shift = torch.where(lured, 0.3 * shift, shift)
+        shift = torch.where(lured, config.lured_shift * shift, shift)
         look[:, SEARCH] += shift * sides[:, SEARCH]
         views = _similarity(look, sides / 2, length * 0)
         centres = (boxes[..., :2] - look) / sides + 0.5
         return views, torch.cat([centres, boxes[..., 2:] / sides], -1)
 
-    def _detailed_spot(self, background: Tensor, tries: int = 8) -> Tensor:
+    def _detailed_spot(self, background: Tensor) -> Tensor:
         """For each background (B,) the most detailed of a few random spots (B, 2) in -1..1."""
-        spots = uniform(-0.8, 0.8, len(background), 1, tries, 2, generator=self.generator)
+        reach, tries = self.config.background_spots, self.config.background_tries
+        spots = self._between(reach, len(background), 1, tries, 2)
         detail = F.grid_sample(self._detail[background], spots, align_corners=False)[:, 0, 0]
         best = detail.argmax(1)[:, None, None].expand(-1, 1, 2)
         return spots[:, 0].gather(1, best)[:, 0]
 
-    def _render(self, scene: '_Scene', maps: Tensor, view: int, size: int) -> Tensor:
-        """One view (B, 4, size, size): the background, then the objects over it."""
+    def _render(
+        self, scene: '_Scene', ground: Tensor, maps: Tensor, view: int, size: int
+    ) -> Tensor:
+        """One view (B, 4, size, size): the background (B, 4, S, S), then the objects over it."""
         batch, maps = len(scene.background), maps[:, view]
         shape = (batch, CHANNELS, size, size)
 
@@ -307,7 +343,7 @@ class World:
             grid = F.affine_grid(maps[:, layer, :2], shape, align_corners=False)
             return F.grid_sample(texture, grid, padding_mode=padding, align_corners=False)
 
-        canvas = look_up(self._backgrounds[scene.background], 0, 'reflection')
+        canvas = look_up(ground, 0, 'reflection')
         for index in self._order():
             dress = self._sprites[scene.sprite[:, index], :CHANNELS]
             outline = self._sprites[scene.shape[:, index], CHANNELS:]
@@ -331,7 +367,7 @@ class World:
         line = (torch.arange(grid, device=self.device) + 0.5) * (2 / grid) - 1
         tokens = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
         batch = len(scene.background)
-        into_search = torch.linalg.inv(maps[:, SEARCH])  # layer -> search view
+        into_search = _inverse(maps[:, SEARCH])  # layer -> search view
         spots, visible = [], []
         for view in (INITIAL, DYNAMIC):
             top = self._top_layer(scene, maps, view, tokens.expand(batch, -1, -1, -1))
@@ -354,7 +390,7 @@ class World:
         solid = F.grid_sample(outline, spots, align_corners=False)[:, 0, 0] > 0.5
         patch = (scene.shown[:, SEARCH, 0].amax(-1) == 0)[:, None]
         solid = solid | patch
-        onto = torch.linalg.inv(maps[:, SEARCH, None, TARGET])
+        onto = _inverse(maps[:, SEARCH, None, TARGET])
         points = spots @ onto[..., :2, :2].transpose(-1, -2) + onto[..., None, :2, 2]
         top = self._top_layer(scene, maps, SEARCH, points)
         seen = (top == torch.where(patch, GROUND, TARGET)) & solid
@@ -416,6 +452,11 @@ def _similarity(centre: Tensor, half: Tensor, angle: Tensor) -> Tensor:
     w, h = half.unbind(-1)
     rows = (cos * w, -sin * h, centre[..., 0], sin * w, cos * h, centre[..., 1], zero, zero, one)
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def _inverse(maps: Tensor) -> Tensor:
+    """Inverse of maps (..., 3, 3), unchecked: torch.linalg.inv would wait for the GPU."""
+    return torch.linalg.inv_ex(maps).inverse
 
 
 def _square_support(device: torch.device, directions: int = 64) -> Tensor:

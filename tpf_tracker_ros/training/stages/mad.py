@@ -204,7 +204,9 @@ def quality(images: Tensor) -> Tensor:
     """
     grey = luminance(images)
     steep = sum(_mean(step.abs()) for step in gradients(grey))
-    share = nn.functional.one_hot((grey.flatten(1) * 63).round().long(), 64).float().mean(1)
+    level = (grey.flatten(1) * 63).round().long()
+    ones = torch.ones_like(level, dtype=torch.float32)
+    share = ones.new_zeros(len(grey), 64).scatter_add_(1, level, ones) / level.shape[1]
     bits = -(share * share.clamp(min=1e-9).log2()).sum(1)
     return bits + 10 * steep
 

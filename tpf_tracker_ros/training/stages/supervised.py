@@ -62,20 +62,22 @@ class SupervisedTraining(Training):
         """
         config = self.config
         count = max(1, round(config.fusion_share * len(batch.box)))
-        sound = batch.sound.nonzero()[:count, 0]
-        if config.fusion_weight == 0 or len(sound) == 0:
+        if config.fusion_weight == 0:
             return {**terms, 'fusion': terms['loss'].new_zeros(())}
-        rgb, thermal = batch.rgb[SEARCH][sound], batch.thermal[SEARCH][sound]
+        # The first sound ones; as many others follow as are missing, and count nothing.
+        sound, first = batch.sound.float().sort(descending=True, stable=True)
+        sound, first = sound[:count], first[:count]
+        rgb, thermal = batch.rgb[SEARCH][first], batch.thermal[SEARCH][first]
         taught = teach(self.experts, rgb, thermal)
         fused = denormalized(self.model.fuse(normalized(rgb), normalized(thermal)).float())
         cost, _ = distill(fused, taught, config.fusion)
-        fusion = (quality_weights(taught, config.fusion) * cost).sum(1).mean()
+        each = (quality_weights(taught, config.fusion) * cost).sum(1)
+        fusion = (each * sound).sum() / sound.sum().clamp(min=1)
         return {**terms, 'fusion': fusion, 'loss': terms['loss'] + config.fusion_weight * fusion}
 
     def draw_dynamic(self) -> bool:
         """Whether the next batch has a dynamic template."""
-        drawn = torch.rand((), generator=self.generator, device=self.device)
-        return bool(drawn < self.config.dynamic_share)
+        return float(torch.rand((), generator=self.world.host)) < self.config.dynamic_share
 
     def weigh(self, terms: Losses) -> dict[str, Tensor]:
         """'loss', the weighted sum, and the terms by name."""
