@@ -1,19 +1,26 @@
 """
-Accuracy of our tracker beside NanoTrack and CSRT on real sequences: one table and a JSON.
+Accuracy of our trackers beside NanoTrack and CSRT on real sequences: the tables and a JSON.
 
-    python benchmarks/accuracy.py --data ../shared/data --json accuracy.json
+    python benchmarks/accuracy.py --data ../shared/data --tracker tpf_nano --sets real_dev
 
-Sets: antiuav (thermal alone); panned and cutouts over the roadscene pairs, undegraded, with RGB
-dark and with thermal blank in turn; panned-switch and cutouts-switch, where the useful modality
-changes midway; world, films of the synthetic world. Settings are chosen on --seed 7, everything
-reported is of the default seed. A peer sees one camera: it runs on each, and 'best' is the better
-of the two for each sequence, known only after the fact. CSRT needs opencv-contrib-python-headless
-(see peers.py).
+Sets: real_dev, films of one camera with a truth in each frame, whose halves alternate by name
+(settings are chosen on 'dev', the first and every other one); antiuav (thermal alone), likewise;
+panned and cutouts over the roadscene pairs, undegraded, with RGB dark and with thermal blank in
+turn; panned-switch and cutouts-switch, where the useful modality changes midway; world, films of
+the synthetic world. On sets made from a seed, settings are chosen on --seed 7 and what is reported
+is of the default seed.
+
+The second table is of the score: AUROC of right (IoU > 0.5) against wrong boxes (< 0.1), the error
+of calibration, its median on and off the target, and how often NDTU renewed the template.
+
+A peer sees one camera: it runs on each, and 'best' is the better of the two for each sequence,
+known only after the fact. CSRT needs opencv-contrib-python-headless (see peers.py).
 """
 
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import cycle
 import json
 from pathlib import Path
 
@@ -27,9 +34,11 @@ from tpf_tracker_ros.data.cutouts import cutout_set
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.data.media import MediaSequence
 from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
+from tpf_tracker_ros.evaluation.confidence import auroc, calibration_error, overlaps, RIGHT, WRONG
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
-from tpf_tracker_ros.evaluation.runner import run_sequence
+from tpf_tracker_ros.tracking.offline import track_sequence
 
+HALVES = 'dev', 'report'
 CONSTANT, SWITCH = DEGRADATIONS[:3], DEGRADATIONS[3:]
 ROADSCENE_SETS = {
     'panned': (panned_set, CONSTANT),
@@ -39,21 +48,37 @@ ROADSCENE_SETS = {
 }
 
 
-def sequences(args: argparse.Namespace) -> Iterator[tuple[str, str, Sequence]]:
-    """(set, kind, sequence): kind is a clip, a degradation or film; --count of each but clips."""
+def sequences(args: argparse.Namespace) -> Iterator[tuple[str, tuple[str, ...], Sequence]]:
+    """(set, kinds, sequence): kinds are a half, a family, a degradation; --count where made."""
     data, sets, chosen = args.data, args.sets, {'count': args.count, 'seed': args.seed}
+    if 'real_dev' in sets:
+        folder = data / 'real_dev'
+        films = sorted({path.stem for path in folder.iterdir()})
+        for half, name in zip(cycle(HALVES), films):
+            if half in args.half:
+                yield 'real_dev', (half, name.partition('_')[0]), open_film(folder, name)
     if 'antiuav' in sets:
-        for clip in ('4', '7', '35'):
-            truth = read_boxes(data / 'antiuav' / f'{clip}.txt')
-            video = data / 'antiuav' / f'{clip}.avi'
-            yield 'antiuav', clip, MediaSequence(None, video, ground_truth=truth)
+        folder = data / 'antiuav'
+        films = sorted(path.stem for path in folder.glob('*.avi'))
+        for half, name in zip(cycle(HALVES), films):
+            if half in args.half:
+                yield 'antiuav', (half, name), open_film(folder, name, thermal=True)
     for name, (make, degradations) in ROADSCENE_SETS.items():
         if name in sets:
             for sequence in make(data / 'roadscene', degradations=degradations, **chosen):
-                yield name, sequence.degradation, sequence
+                yield name, (sequence.degradation,), sequence
     if 'world' in sets:
         for seed in range(args.seed, args.seed + args.count):
-            yield 'world', 'film', WorldSequence(seed)
+            yield 'world', (), WorldSequence(seed)
+
+
+def open_film(folder: Path, name: str, *, thermal: bool = False) -> MediaSequence:
+    """Film NAME.mp4 or .avi with NAME.txt, or a folder of 16-bit images; TIR*: a thermal one."""
+    path, truth = folder / name / 'img', folder / name / 'groundtruth.txt'
+    if not path.is_dir():
+        path, truth = next(folder.glob(f'{name}.[am][vp][i4]')), folder / f'{name}.txt'
+    cameras = (None, path) if thermal or name.startswith('TIR') else (path, None)
+    return MediaSequence(*cameras, name=name, ground_truth=read_boxes(truth))
 
 
 def trackers(args: argparse.Namespace) -> dict[str, Callable]:
@@ -74,27 +99,41 @@ def trackers(args: argparse.Namespace) -> dict[str, Callable]:
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
-    """One record a sequence and tracker: AUC and precision at 20 px in percent, ms a frame."""
+    """
+    One record a sequence and tracker: AUC and precision at 20 px in percent, ms a frame.
+
+    scores and overlaps: of each frame after the first that has a truth.
+    """
     records = []
     makers = trackers(args)
-    for group, kind, sequence in sequences(args):
+    for group, kinds, sequence in sequences(args):
+        modality = next(iter(sequence)).modality
         for name, make in makers.items():
-            if name.endswith(' rgb') and group == 'antiuav':
-                continue  # the RGB camera is not there
-            boxes, seconds = run_sequence(make(), sequence)
+            absent = {'rgb': ' thermal', 'thermal': ' rgb'}.get(modality, '-')
+            if name.endswith(absent):
+                continue  # that camera is not there
+            first = sequence.ground_truth[0]
+            frames = track_sequence(make(), sequence, first, frames=args.frames)
+            results = [result for _, result in frames]
+            boxes = np.array([result.box for result in results])
             truth = sequence.ground_truth[: len(boxes)]
+            found = overlaps(boxes, truth)[1:]
+            known = np.isfinite(found)
             records.append(
                 {
                     'set': group,
-                    'kind': kind,
+                    'kinds': kinds,
                     'sequence': sequence.name,
                     'tracker': name,
                     'auc': success_auc(boxes, truth),
                     'precision': precision(boxes, truth),
-                    'ms': 1000 * float(np.median(seconds[1:])),
+                    'ms': float(np.median([result.stages['total'] for result in results[1:]])),
+                    'renewals': sum(result.template_updated for result in results),
+                    'scores': np.array([result.score for result in results[1:]])[known].tolist(),
+                    'overlaps': found[known].tolist(),
                 }
             )
-            shown = '{sequence:32} {tracker:18} {auc:5.1f} {precision:6.1f}'
+            shown = '{sequence:32} {tracker:18} {auc:5.1f} {precision:6.1f} {renewals:3}'
             print(shown.format(**records[-1]), flush=True)
     return records
 
@@ -117,7 +156,7 @@ def table(records: list[dict]) -> dict[str, dict[str, tuple[float, float]]]:
     """Set, and set with kind -> tracker -> mean (AUC, precision)."""
     cells = defaultdict(lambda: defaultdict(list))
     for record in records:
-        for row in (f'{record["set"]} {record["kind"]}', record['set']):
+        for row in (*(f'{record["set"]} {kind}' for kind in record['kinds']), record['set']):
             cells[row][record['tracker']].append((record['auc'], record['precision']))
     return {
         row: {name: tuple(np.mean(values, axis=0)) for name, values in by_tracker.items()}
@@ -134,6 +173,44 @@ def print_table(rows: dict[str, dict[str, tuple[float, float]]]) -> None:
         print(f'{row:24}' + ''.join(f'{cell:>20}' for cell in shown))
 
 
+def score_table(records: list[dict]) -> list[dict]:
+    """For each set and tracker: how well its score tells right boxes, how often NDTU renewed."""
+    rows = defaultdict(list)
+    for record in records:
+        halves = [f'{record["set"]} {kind}' for kind in record['kinds'] if kind in HALVES]
+        for row in (*halves, record['set']):
+            rows[row, record['tracker']].append(record)
+    table = []
+    for (row, name), group in rows.items():
+        scores, found = (np.concatenate([r[key] for r in group]) for key in ('scores', 'overlaps'))
+        right, wrong = found > RIGHT, found < WRONG
+        told = right | wrong
+        table.append(
+            {
+                'row': row,
+                'tracker': name,
+                'auroc': auroc(scores[told], right[told]),
+                'calibration_error': calibration_error(scores, right),
+                'on': float(np.median(scores[right])) if right.any() else float('nan'),
+                'off': float(np.median(scores[wrong])) if wrong.any() else float('nan'),
+                'renewals': sum(r['renewals'] for r in group),
+                'frames': len(scores),
+            }
+        )
+    return table
+
+
+def print_scores(table: list[dict]) -> None:
+    """Print a line for each set and tracker whose score says anything."""
+    print(
+        f'\n{"score":24}{"tracker":20}{"AUROC":>8}{"error":>8}{"on":>7}{"off":>7}{"renewals":>16}'
+    )
+    for row in table:
+        if not row['tracker'].endswith((' rgb', ' thermal', ' best')):
+            line = '{row:24}{tracker:20}{auroc:8.1f}{calibration_error:8.3f}{on:7.2f}{off:7.2f}'
+            print(line.format(**row) + f'{row["renewals"]:6} of {row["frames"]}'.rjust(16))
+
+
 def setting(text: str) -> tuple[str, float]:
     """Return name and value of a setting of our tracker."""
     name, _, value = text.partition('=')
@@ -144,8 +221,10 @@ def main() -> None:
     """Parse the command line, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', type=Path, required=True, help='folder of the real data')
-    parser.add_argument('--sets', nargs='+', default=['antiuav', *ROADSCENE_SETS])
+    parser.add_argument('--sets', nargs='+', default=['real_dev', 'antiuav', *ROADSCENE_SETS])
+    parser.add_argument('--half', nargs='+', default=HALVES, help='of real_dev and antiuav')
     parser.add_argument('--count', type=int, default=10, help='sequences of a set')
+    parser.add_argument('--frames', type=int, help='of each sequence at most, for a quick look')
     parser.add_argument('--seed', type=int, default=0, help='of pairs, paths and films')
     parser.add_argument(
         '--set', nargs='*', default=[], type=setting, metavar='KEY=VALUE', help='of our tracker'
@@ -163,9 +242,22 @@ def main() -> None:
         parser.exit(1, f'error: {error}\n')
     means = table(records)
     print_table(means)
+    scores = score_table(records)
+    print_scores(scores)
     if args.json:
         args.json.write_text(
-            json.dumps({'opencv': cv2.__version__, 'means': means, 'records': records}, indent=1)
+            json.dumps(
+                {
+                    'opencv': cv2.__version__,
+                    'means': means,
+                    'scores': scores,
+                    'records': [
+                        {key: r[key] for key in r if key not in ('scores', 'overlaps')}
+                        for r in records
+                    ],
+                },
+                indent=1,
+            )
         )
 
 
