@@ -30,7 +30,7 @@ done
 [[ -n $out ]] || die 'give --out DIR'
 
 mkdir -p "$out" && out=$(cd "$out" && pwd)
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 python=${PYTHON:-python3}
 tpf=("$python" -m tpf_tracker_ros.cli)
 end=$((SECONDS + minutes * 60))

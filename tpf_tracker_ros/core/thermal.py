@@ -46,7 +46,9 @@ class ThermalRange:
             return np.zeros(thermal.shape, np.uint8)
         low, high = current
         scaled = (thermal.astype(np.float32) - low) * (255 / max(high - low, 1e-6))
-        return np.nan_to_num(scaled, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8)
+        if thermal.dtype.kind == 'f':
+            scaled = np.nan_to_num(scaled, nan=0, posinf=255, neginf=0)
+        return scaled.clip(0, 255).astype(np.uint8)
 
     def to_uint8(self, thermal: np.ndarray) -> np.ndarray:
         """Update by this frame, then map it."""
@@ -58,5 +60,11 @@ class ThermalRange:
         if thermal.dtype == np.uint8:
             return None
         sample = thermal[::4, ::4]  # a sixteenth of the pixels fixes a percentile well enough
-        sample = sample[np.isfinite(sample)]
-        return np.percentile(sample, (self.low, self.high)) if sample.size else None
+        # np.percentile partitions, which takes ten times as long as sorting 16-bit counts.
+        ordered = np.sort(sample[np.isfinite(sample)])
+        if not ordered.size:
+            return None
+        places = np.array([self.low, self.high]) / 100 * (ordered.size - 1)
+        below = places.astype(int)
+        around = ordered[[below, np.minimum(below + 1, ordered.size - 1)]].astype(np.float64)
+        return around[0] + (places - below) * (around[1] - around[0])

@@ -34,7 +34,7 @@ class TpfConfig:
     ce_keep: float = 0.7  # share of search tokens that such a block keeps
     head_channels: int = 256
     pfa_channels: int = 32
-    pfa_stride: int = 1  # 1: fusion at full resolution; 8: mixers on a stride-8 grid
+    pfa_stride: int = 4  # px of a cell of the grid that the mixers run on; 1: every pixel
     pfa_state: int = 16
     pfa_directions: tuple[str, ...] = DIRECTIONS  # in which the joint mixer scans
 

@@ -1,9 +1,9 @@
 """
 A recording for a tracker that somebody else started: the player's side of replay.launch.py.
 
-`python -m tpf_tracker_ros.ros.replay.playback BAG` waits until the node is active, plays the bag with
-/clock, waits for the last boxes, and exits non-zero when there was none. With --resume a paused
-`ros2 bag play` plays instead.
+`python -m tpf_tracker_ros.ros.replay.playback BAG` waits until the node is active, plays the bag
+with /clock, waits for the last boxes, and exits non-zero when there was none. With --resume a
+paused `ros2 bag play` plays instead.
 """
 
 from pathlib import Path
