@@ -17,6 +17,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
+        f'{PACKAGE}.console': ['page/*'],
         f'{PACKAGE}.models.layers': ['*.c'],
         f'{PACKAGE}.models': ['weights/*.safetensors', 'weights/*.md'],
         f'{PACKAGE}.training': ['experiments/*.toml'],
@@ -55,10 +56,11 @@ setup(
             'ros-std-srvs>=5.5,<5.6',
             'lark-parser>=0.12,<0.13',  # lark 1.x would overwrite the one that rosidl needs
         ],
+        'console': ['aiohttp>=3.8,<4'],
         'train': ['tensorboard>=2.14,<3', "tomli>=2.0,<3; python_version < '3.11'"],
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
         'test': TEST,  # the name that `colcon test` looks for
-        'dev': [*TEST, 'ruff>=0.17,<0.18'],
+        'dev': [*TEST, 'ruff>=0.17,<0.18', 'selenium>=4.20,<5'],
         # The linters of a ROS 2 installation.
         'lint': [
             'ros-ament-flake8>=0.19,<0.20',
@@ -73,6 +75,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
+            f'console = {PACKAGE}.console.node:main',
             f'tpf = {PACKAGE}.cli:main',
             f'tracker = {PACKAGE}.ros.node:main',
         ],

@@ -9,6 +9,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from tpf_tracker_ros.ros.dds import config_file, image_environment
 from tpf_tracker_ros.ros.parameters import TABLE
 import yaml
@@ -21,6 +22,9 @@ ARGUMENTS = {
     'namespace': ('', 'namespace of the node'),
     'use_sim_time': ('false', 'take the time from /clock'),
     'rviz': ('false', 'show the overlay and the boxes in RViz'),
+    'console': ('false', 'serve a page for the browser: see, give the target, steer'),
+    'console_address': ('127.0.0.1', 'the page listens on; others ask viewers for a token'),
+    'console_port': ('8321', 'of the page'),
     'params_file': (
         str(config_file('tracker.yaml')),
         'parameters, by default those in [brackets] below; arguments that are not empty win',
@@ -44,7 +48,22 @@ def generate_launch_description() -> LaunchDescription:
         arguments=['-d', str(config_file('tracker.rviz'))],
         condition=IfCondition(LaunchConfiguration('rviz')),
     )
-    return LaunchDescription([*declared, OpaqueFunction(function=_tracker), rviz])
+    console = Node(
+        package='tpf_tracker_ros',
+        executable='console',
+        name='console',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[
+            {
+                'address': LaunchConfiguration('console_address'),
+                'port': ParameterValue(LaunchConfiguration('console_port'), value_type=int),
+            }
+        ],
+        additional_env=image_environment(),
+        output='screen',
+        condition=IfCondition(LaunchConfiguration('console')),
+    )
+    return LaunchDescription([*declared, OpaqueFunction(function=_tracker), rviz, console])
 
 
 def _tracker(context: LaunchContext) -> list[Node]:

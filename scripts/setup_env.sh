@@ -38,10 +38,10 @@ pip() {
   .venv/bin/python -m pip --disable-pip-version-check "$@"
 }
 if [[ $ros == wheels ]]; then
-  pins=scripts/pins.txt extras=ros,train,onnx,dev,lint
+  pins=scripts/pins.txt extras=ros,console,train,onnx,dev,lint
 else
   # The numpy that this ROS 2 was compiled against must stay.
-  pins=.venv/pins.txt extras=train,onnx,dev
+  pins=.venv/pins.txt extras=console,train,onnx,dev
   { "$python" -c 'import numpy; print(f"numpy=={numpy.__version__}")'; grep ^torch== scripts/pins.txt; } >$pins
 fi
 pip install -q -c scripts/pins.txt setuptools

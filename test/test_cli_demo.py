@@ -6,6 +6,7 @@ import sys
 import cv2
 import pytest
 from tpf_tracker_ros.bags.convert import sequence_to_bag
+from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
@@ -50,7 +51,7 @@ def test_nothing_tracked_is_a_failure_with_a_report(film, tmp_path, monkeypatch)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(41 + os.getpid() % 60))
     blind = {'tracker.uncertain_score': 1.0, 'tracker.lost_score': 1.0, 'tracker.lost_after': 1}
     with pytest.raises(TpfError, match='nothing was tracked'):
-        replay_with_report(film, None, tmp_path, parameters=blind)
+        replay_with_report(BagSequence(film), None, tmp_path, parameters=blind)
     assert {'metrics.json', 'report.png', 'overlay.mp4', 'tracks.mcap', 'node.log'} == {
         file.name for file in tmp_path.iterdir()
     }

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = 'tpf_tracker_ros'
 # Python packages by their rosdep keys; the other imports must be ROS packages of that name.
 ROSDEP = {
+    'aiohttp': 'python3-aiohttp',
     'click': 'python3-click',
     'cv2': 'python3-opencv',
     'matplotlib': 'python3-matplotlib',

@@ -3,6 +3,13 @@
 from pathlib import Path
 
 import click
+from tpf_tracker_ros.cli.console import (
+    address_options,
+    console,
+    console_option,
+    INIT,
+    target_of,
+)
 from tpf_tracker_ros.cli.words import examples
 
 
@@ -10,12 +17,13 @@ from tpf_tracker_ros.cli.words import examples
     epilog=examples(
         'tpf track flight.mcap --init 310,200,24,18 --out result --video result/boxes.mp4',
         'tpf track --thermal night.avi --init 365,150,40,30 --out result',
+        'tpf track flight.mcap --init ask --out result    # draw the box in the browser',
     )
 )
 @click.argument('source', required=False, type=click.Path(path_type=Path))
 @click.option('--rgb', type=click.Path(path_type=Path), help='Folder of images or video.')
 @click.option('--thermal', type=click.Path(path_type=Path), help='Folder of images or video.')
-@click.option('--init', help='X,Y,W,H px of the target in the first frame. [the ground truth]')
+@click.option('--init', help=INIT)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
 @click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
@@ -27,6 +35,7 @@ from tpf_tracker_ros.cli.words import examples
 @click.option('--frames', type=click.IntRange(1), help='Stop after so many frames.')
 @click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
 @click.option('--fused', type=click.Path(path_type=Path), help='Write the fused images here.')
+@address_options
 def track(
     source: Path | None,
     rgb: Path | None,
@@ -43,6 +52,8 @@ def track(
     frames: int | None,
     video: Path | None,
     fused: Path | None,
+    address: str,
+    port: int,
 ) -> None:
     """
     Track in a bag, a benchmark sequence's folder, or folders of images and videos.
@@ -50,11 +61,9 @@ def track(
     One of --rgb and --thermal may be left out. Writes boxes.txt, scores.txt and track.json.
     """
     from tpf_tracker_ros.cli.source import open_source
-    from tpf_tracker_ros.core.boxes import parse_box
     from tpf_tracker_ros.tracking.load import load_tracker
     from tpf_tracker_ros.tracking.offline import track_to_files
 
-    box = None if init is None else parse_box(init)
     sequence = open_source(
         source,
         rgb=rgb,
@@ -65,7 +74,10 @@ def track(
         homography=homography,
     )
     tracker = load_tracker(model, device=device, checkpoint=checkpoint)
-    report = track_to_files(tracker, sequence, box, out, frames=frames, video=video, fused=fused)
+    first, box = target_of(init, sequence, address, port)
+    report = track_to_files(
+        tracker, sequence, box, out, first=first, frames=frames, video=video, fused=fused
+    )
     states = ', '.join(f'{count} {state}' for state, count in report['states'].items())
     pace = f', {report["fps"]} frames/s' if report['fps'] else ''
     click.echo(f'{report["frames"]} frames{pace} ({states}): {out}')
@@ -77,7 +89,9 @@ def track(
     help='Folder of results.',
 )  # fmt: skip
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Of the film.')
-def demo(out: Path, seed: int) -> None:
+@console_option
+@address_options
+def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
     """
     Track a target of a synthetic film live over ROS 2, and report how well it went.
 
@@ -87,14 +101,22 @@ def demo(out: Path, seed: int) -> None:
     from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
 
     ensure_vision_msgs()  # also says what to do when there is no ROS 2 at all
+    from tpf_tracker_ros.bags.reader import BagSequence
     from tpf_tracker_ros.ros.replay.demo import replay_with_report, world_bag
 
-    click.echo(replay_with_report(world_bag(seed, out), None, out))
+    film = BagSequence(world_bag(seed, out))
+    with console(show, address, port):
+        click.echo(replay_with_report(film, None, out, keep_playing=show))
 
 
-@click.command(epilog=examples('tpf replay flight.mcap --init 310,200,24,18 --out result'))
+@click.command(
+    epilog=examples(
+        'tpf replay flight.mcap --init 310,200,24,18 --out result',
+        'tpf replay flight.mcap --init ask --console --out result',
+    )
+)
 @click.argument('bag', type=click.Path(path_type=Path))
-@click.option('--init', help='X,Y,W,H px of the target in the first pair. [the ground truth]')
+@click.option('--init', help=INIT)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
 @click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
@@ -105,6 +127,8 @@ def demo(out: Path, seed: int) -> None:
     '--rate', default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
     help='Times as fast as recorded.',
 )  # fmt: skip
+@console_option
+@address_options
 def replay(
     bag: Path,
     init: str | None,
@@ -115,23 +139,26 @@ def replay(
     rgb_topic: str | None,
     thermal_topic: str | None,
     rate: float,
+    show: bool,
+    address: str,
+    port: int,
 ) -> None:
     """
     Send a bag through the live node over ROS 2; needs no `ros2 bag`.
 
     Writes tracks.mcap, overlay.mp4, report.png and metrics.json.
     """
-    from tpf_tracker_ros.core.boxes import parse_box
     from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
 
     ensure_vision_msgs()
+    from tpf_tracker_ros.bags.reader import BagSequence
     from tpf_tracker_ros.ros.replay.demo import replay_with_report
 
-    box = None if init is None else parse_box(init)
+    sequence = BagSequence(bag, rgb_topic, thermal_topic)
+    first, box = target_of(init, sequence, address, port)
     parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
-    click.echo(
-        replay_with_report(
-            bag, box, out,
-            rgb_topic=rgb_topic, thermal_topic=thermal_topic, rate=rate, parameters=parameters,
+    with console(show, address, port):
+        report = replay_with_report(
+            sequence, box, out, rate=rate, parameters=parameters, first=first, keep_playing=show
         )
-    )  # fmt: skip
+    click.echo(report)

@@ -5,7 +5,7 @@ Deterministic, without ROS; the node gives the same boxes for the same pairs.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import chain, islice
 import json
@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 
 def track_sequence(
-    tracker: Tracker, sequence: Sequence, box: np.ndarray, *, frames: int | None = None
+    tracker: Tracker, pairs: Iterable[FramePair], box: np.ndarray, *, frames: int | None = None
 ) -> Iterator[tuple[FramePair, TrackResult]]:
     """
     Start on box (4,) x, y, w, h px in the first pair, then track; frames: at most so many.
@@ -35,7 +35,7 @@ def track_sequence(
     The first result is the given box with score 1. Each result's stages hold its 'total' in ms,
     decoding not counted. Raises TpfError on a bad box or image.
     """
-    for index, pair in enumerate(islice(sequence, frames)):
+    for index, pair in enumerate(islice(pairs, frames)):
         start = time.perf_counter()
         if index == 0:
             tracker.initialize(pair, box)
@@ -52,6 +52,7 @@ def track_to_files(
     box: np.ndarray | None,
     out: Path | str,
     *,
+    first: int = 0,
     frames: int | None = None,
     video: Path | str | None = None,
     fused: Path | str | None = None,
@@ -59,25 +60,29 @@ def track_to_files(
     """
     Track and write out/boxes.txt, scores.txt, track.json; returns what track.json holds.
 
-    box: (4,) x, y, w, h px in the first pair; None: the first ground truth.
+    box: (4,) x, y, w, h px in pair number `first`; None: its ground truth.
     boxes.txt: x,y,w,h a frame, 2 decimals, beginning with the given box. scores.txt: one a frame.
+    Rows of the frames before `first` are nan. frames: track at most so many.
     video: an mp4 with boxes drawn. fused: a folder for the fused images as png.
     All of them grow frame by frame, and hold what was tracked when a failure ends the run;
     track.json then says complete: false. Raises TpfError.
     """
     out = Path(out)
     if box is None:
-        box = _row(sequence.ground_truth, 0)
+        box = _row(sequence.ground_truth, first)
         if box is None or not np.isfinite(box).all():
-            raise TpfError(f'{sequence.name} has no ground truth to start on; give --init X,Y,W,H')
+            raise TpfError(
+                f'{sequence.name} has no ground truth to start on; give --init X,Y,W,H or ask'
+            )
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    results = track_sequence(tracker, sequence, box, frames=frames)
+    pairs = islice(sequence, first, None)
+    results = track_sequence(tracker, pairs, box, frames=frames)
     # Before a file is touched: a mistyped box must not cost an earlier result.
-    first = next(results, None)
-    if first is None:
+    given = next(results, None)
+    if given is None:
         raise TpfError(f'{sequence.name} has no frames')
-    report = _Report(tracker, sequence)
+    report = _Report(tracker, sequence, first)
     thermal = ThermalRange()
     with ExitStack() as stack:
         stack.callback(report.write, out / 'track.json')
@@ -86,19 +91,23 @@ def track_to_files(
         overlay = (
             stack.enter_context(VideoFile(Path(video), frame_rate(sequence))) if video else None
         )
-        total = len(sequence) if frames is None else min(frames, len(sequence))
-        results = chain([first], results)
+        for _ in range(first):
+            boxes.write('nan,nan,nan,nan')
+            scores.write('nan')
+        total = len(sequence) - first
+        total = total if frames is None else min(frames, total)
+        results = chain([given], results)
         progress = tqdm(results, sequence.name, total, unit=' pairs', disable=None)
         for pair, result in progress:
             boxes.write(','.join(f'{value:.2f}' for value in result.box))
             scores.write(f'{result.score:.4f}')
             if overlay:
-                truth = _row(sequence.ground_truth, report.frames)
+                truth = _row(sequence.ground_truth, first + report.frames)
                 overlay.write(_drawn(pair, result, truth, thermal))
             if fused:
                 image = cv2.cvtColor(tracker.fuse(pair), cv2.COLOR_RGB2BGR)
                 data = cv2.imencode('.png', image)[1].tobytes()
-                write_file(Path(fused) / f'{report.frames:06d}.png', data)
+                write_file(Path(fused) / f'{first + report.frames:06d}.png', data)
             report.add(result)
         report.complete = True
     return report.as_dict()
@@ -116,7 +125,8 @@ def frame_rate(sequence: Sequence) -> float:
 class _Report:
     """What track.json tells."""
 
-    def __init__(self, tracker: Tracker, sequence: Sequence) -> None:
+    def __init__(self, tracker: Tracker, sequence: Sequence, first: int) -> None:
+        self.first = first
         self.model, self.device, self.sequence = tracker.name, tracker.device, sequence.name
         self.frames = 0
         self.complete = False
@@ -140,6 +150,7 @@ class _Report:
             'model': self.model,
             'device': self.device,
             'complete': self.complete,
+            'first_frame': self.first,
             'frames': self.frames,
             'fps': round(1e3 / float(np.mean(totals)), 2) if totals else None,
             'stages_ms': {

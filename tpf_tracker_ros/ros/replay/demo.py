@@ -25,30 +25,40 @@ def world_bag(seed: int, folder: Path) -> Path:
 
 
 def replay_with_report(
-    bag: Path,
+    sequence: BagSequence,
     init: np.ndarray | None,
     out: Path,
     *,
-    rgb_topic: str | None = None,
-    thermal_topic: str | None = None,
     rate: float = 1.0,
     parameters: Mapping[str, object] | None = None,
+    first: int = 0,
+    keep_playing: bool = False,
 ) -> str:
     """
     Write tracks.mcap, overlay.mp4, report.png, metrics.json, node.log; returns the summary.
 
-    init: box (4,) x, y, w, h px in the first pair; None: the first ground truth.
+    init: box (4,) x, y, w, h px in pair number `first`; None: the first ground truth.
+    keep_playing: until Ctrl-C, for who watches; the first time is reported.
     Raises TpfError, also when all is written but nothing was tracked.
     """
-    sequence = BagSequence(bag, rgb_topic, thermal_topic)
     if init is None:
         if sequence.ground_truth is None or not np.isfinite(sequence.ground_truth[0]).all():
-            raise TpfError(f'{bag} has no ground truth to start on; give --init X,Y,W,H')
+            raise TpfError(
+                f'{sequence.bag.path} has no ground truth to start on; give --init X,Y,W,H or ask'
+            )
         init = sequence.ground_truth[0]
     out.mkdir(parents=True, exist_ok=True)
-    run = replay(sequence, init, out=out, rate=rate, parameters=parameters)
+    run = replay(
+        sequence,
+        init,
+        out=out,
+        rate=rate,
+        parameters=parameters,
+        first=first,
+        keep_playing=keep_playing,
+    )
     metrics = write_report(run, sequence, out)
-    # The box of the first pair is the given one.
-    if not np.isfinite(run.boxes[1:]).any():
+    after = slice(first + 1, None)  # that of the first is the given one
+    if not np.isfinite(run.boxes[after]).any():
         raise TpfError(f'nothing was tracked; see {out / "report.png"} and {out / "node.log"}')
     return f'{summary(metrics)}\nresults in {out}'

@@ -38,8 +38,8 @@ class Recorder:
     """
 
     def __init__(self, node: Node, topics: Mapping[str, type], *, bag: BagWriter | None) -> None:
-        self._topics = topics
-        self._bag = bag
+        self._node, self._topics, self._bag = node, topics, bag
+        self._subscriptions = []
         self.arrivals: dict[str, list[Arrival]] = {name: [] for name in topics}
         for name, kind in topics.items():
             # Best effort hears both kinds of publisher, but only boxes must not be lost.
@@ -47,7 +47,15 @@ class Recorder:
                 ReliabilityPolicy.BEST_EFFORT if kind is Image else ReliabilityPolicy.RELIABLE
             )
             qos = QoSProfile(depth=DEPTH, reliability=reliability)
-            node.create_subscription(kind, name, partial(self._arrived, name), qos, raw=True)
+            arrived = partial(self._arrived, name)
+            self._subscriptions.append(
+                node.create_subscription(kind, name, arrived, qos, raw=True)
+            )
+
+    def close(self) -> None:
+        """Listen no more; what came stays."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
 
     def _arrived(self, name: str, data: bytes) -> None:
         kind = self._topics[name]

@@ -6,8 +6,9 @@ comes back and takes both times of a latency from its own steady clock.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,13 +89,16 @@ def replay(
     out: Path | None = None,
     rate: float = 1.0,
     parameters: Mapping[str, object] | None = None,
+    first: int = 0,
+    keep_playing: bool = False,
 ) -> Run:
     """
     Play a recording to a tracker node, started for it, and collect what it publishes.
 
-    init: box (4,) x, y, w, h px in the first pair. out: folder for tracks.mcap (boxes, fused
+    init: box (4,) x, y, w, h px in pair number `first`. out: folder for tracks.mcap (boxes, fused
     images) and the node's log; without it, no fused images are asked for.
-    rate: times as fast as recorded. parameters: of the node.
+    rate: times as fast as recorded. parameters: of the node. keep_playing: for who watches, play
+    it again and again until Ctrl-C; the first time counts.
     Raises TpfError when the box or the bag is bad, or the node does not start or dies.
     """
     path = sequence.bag.path
@@ -102,7 +106,7 @@ def replay(
         raise TpfError(
             f'{path} is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst DIR'
         )
-    check_box(init, next(iter(sequence)).size)
+    check_box(init, next(islice(sequence, first, None)).size)
     os.environ.update(loopback_environment())
     recorded = {STATUS: DiagnosticArray}
     with ExitStack() as stack:
@@ -128,12 +132,17 @@ def replay(
         player = Player(node, played_topics(sequence), clock=True)
         wait_active(node, check)
         player.wait_for_subscribers(MATCH_TIMEOUT, check=check)
-        _send_target(node, init, sequence.stamps[0], check)
+        _send_target(node, init, sequence.stamps[first], check)
         before, start = stolen_seconds(), time.perf_counter()
         played = play(player, sequence, rate, check)
         stolen = (stolen_seconds() - before) / (time.perf_counter() - start)
         drain(recorder, sequence.stamps[-1], check)
-    return _collect(sequence, played, recorder, stolen)
+        run = _collect(sequence, played, recorder, stolen)
+        recorder.close()
+        with suppress(KeyboardInterrupt):
+            while keep_playing:
+                play(player, sequence, rate, check)
+    return run
 
 
 def played_topics(sequence: BagSequence) -> dict[str, type]:

@@ -1,0 +1,44 @@
+"""The console as a process of its own, so that encoding images delays nobody else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import json
+import signal
+import subprocess
+import sys
+
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.dds import loopback_environment
+
+STOP_TIMEOUT = 5.0  # s from SIGINT to SIGKILL
+
+
+@contextmanager
+def console_process(address: str, port: int) -> Iterator[str]:
+    """
+    Start the console of a tracker on this host; gives the line that says its address.
+
+    It is stopped when the block ends. Raises TpfError where it cannot listen.
+    """
+    command = [sys.executable, '-m', 'tpf_tracker_ros.console.node', '--ros-args']
+    command += ['-p', f'address:={json.dumps(address)}', '-p', f'port:={port}']
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=loopback_environment(),
+        start_new_session=True,  # Ctrl-C reaches it once, from here
+    ) as process:
+        try:
+            line = process.stdout.readline().strip()
+            if not line:
+                words = process.stderr.read().strip().splitlines() or ['it says nothing']
+                raise TpfError(f'the console does not start: {words[-1]}')
+            yield line
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                process.kill()
