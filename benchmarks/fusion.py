@@ -21,9 +21,10 @@ from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.data.panned import read_pairs
-from tpf_tracker_ros.engines.engine import choose_device, Engine
+from tpf_tracker_ros.engines.choose import choose_device
+from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.evaluation.fusion import fusion_measures
-from tpf_tracker_ros.tracking.load import load_model
+from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.training.experts import list_experts, load_expert
 
 Fusion = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -19,20 +19,21 @@ from peers import Peer, peers
 from torch import Tensor
 from tpf_tracker_ros.bench.step_time import make_engines, plain_engine, summary, time_trackers
 from tpf_tracker_ros.data.film import WorldSequence
-from tpf_tracker_ros.engines.engine import choose_device, Engine
+from tpf_tracker_ros.engines.choose import choose_device
+from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.layers import mamba
 from tpf_tracker_ros.models.layers.scan import selective_scan
-from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.load import load_model
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
 
 REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'layers' / 'scan_reference.py'
 sequential_scan = runpy.run_path(str(REFERENCE))['sequential_scan']
 
 
-def sequential_engine(model: Tpf, device: str) -> Engine:
+def sequential_engine(model: TrackingNetwork, device: str) -> Engine:
     """Return the plain engine with the scan as it is defined, one token after the other."""
 
     def scan(*inputs: Tensor, backend: str) -> Tensor:
@@ -44,7 +45,7 @@ def sequential_engine(model: Tpf, device: str) -> Engine:
     return plain_engine(model, device, scan='sequential')
 
 
-def network(name: str) -> Tpf:
+def network(name: str) -> TrackingNetwork:
     """Load packaged weights; random ones, which take the same time, where there are none."""
     return load_model(name) if packaged_weights(name) else create_model(name)
 
@@ -64,10 +65,10 @@ def main() -> None:
     for name in options.model:
         with tempfile.TemporaryDirectory() as folder:
             model = network(name)
-            engines = make_engines(name, model, device, Path(folder))
+            engines = make_engines(model, device, Path(folder))
         engines['sequential scan'] = sequential_engine(model, device)
         for kind, engine in engines.items():
-            trackers[f'{name} {kind}'] = TpfTracker(name, engine, TrackerConfig())
+            trackers[f'{name} {kind}'] = TpfTracker(engine, TrackerConfig())
     for name, make in peers(options.nanotrack).items():
         trackers[f'{name} rgb'] = Peer(name, make, 'rgb')
 

@@ -32,7 +32,7 @@ def test_the_base_model_needs_the_published_multiply_adds(base):
     @torch.inference_mode()
     def run():
         z, x = (torch.empty(1, 3, size, size, device='meta') for size in (128, 256))
-        base(base.embed(z), base.embed(x))
+        base(base.template(z)[:, None], x)
 
     counts = count_macs(run)
     assert counts['linear'] == linear
@@ -43,4 +43,4 @@ def test_the_base_model_needs_the_published_multiply_adds(base):
 def test_a_scan_runs_on_meta_tensors(base):
     with torch.inference_mode():
         image = torch.empty(1, 3, 32, 48, device='meta')
-        assert base.fuse(image, image).shape == image.shape
+        assert base.merge(image, image).shape == image.shape

@@ -6,17 +6,17 @@ from tpf_tracker_ros.bench import step_time
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.engines.frozen import FrozenEngine
+from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.layers import mamba, mamba_native
-from tpf_tracker_ros.tracking.load import load_model
 
 
 def test_engines_are_measured_beside_the_plain_one(monkeypatch):
-    def two(name, model, device, folder):  # exports take their time and have tests of their own
+    def two(model, device, folder):  # exports take their time and have tests of their own
         return {'plain': step_time.plain_engine(model, device), 'frozen': FrozenEngine(model)}
 
     monkeypatch.setattr(step_time, 'make_engines', two)
     model = load_model('tpf_tiny')
-    result = step_time.bench_model('tpf_tiny', model, 'cpu', WorldSequence(0, frames=20))
+    result = step_time.bench_model(model, 'cpu', WorldSequence(0, frames=20))
     plain, frozen = result['engines']['plain'], result['engines']['frozen']
     assert (plain['times_faster'], plain['agreement']) == (1, 1)
     assert frozen['times_faster'] > 0

@@ -6,20 +6,20 @@ from torch.utils._pytree import tree_flatten
 from tpf_tracker_ros.bench.agreement import agreement
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
+from tpf_tracker_ros.engines.choose import choose_device, fastest_engine
 from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine
 from tpf_tracker_ros.engines.engine import (
-    choose_device,
-    EmbedStep,
     Engine,
-    FuseStep,
-    LocateStep,
-    MEAN,
+    example_crops,
+    MergeStep,
     Normalize,
-    STD,
+    SearchStep,
+    TemplateStep,
 )
 from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models import create_model, list_models
-from tpf_tracker_ros.tracking.load import fastest_engine, load_model
+from tpf_tracker_ros.models.checkpoint import load_model
+from tpf_tracker_ros.models.network import Normalization
 
 
 class OffDevice(TorchDispatchMode):
@@ -42,23 +42,25 @@ def test_a_step_never_touches_the_host(name):
     """A copy from the host, or a wait for a value, would break the capture of a CUDA graph."""
     with torch.device('meta'):
         model = create_model(name).eval()
-        config = model.config
-        template = torch.zeros(2, 1, config.template_size, config.template_size, 3)
-        search = torch.zeros(2, 1, config.search_size, config.search_size, 3)
-        fuse, embed, locate = FuseStep(model), EmbedStep(model), LocateStep(model)
+        merge, template, search = MergeStep(model), TemplateStep(model), SearchStep(model)
+    crops = example_crops(model, 'meta')
     with torch.inference_mode(), OffDevice('meta') as watch:
-        tokens = embed(fuse(*template.byte()))
-        box, score = locate(torch.cat([tokens, tokens], 1), fuse(*search.byte()))
+        kept = template(merge(*crops['template']))
+        box, score = search(torch.stack([kept] * model.max_templates, 1), merge(*crops['search']))
     assert (box.shape, score.shape) == ((1, 4), (1,))
     assert watch.found == []
 
 
 def test_images_are_normalised_and_restored():
     image = torch.randint(0, 256, (1, 5, 4, 3), dtype=torch.uint8)
-    found = Normalize()(image)[0].permute(1, 2, 0)
-    expected = (image[0] / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    how = Normalization()
+    found = Normalize(how)(image)[0].permute(1, 2, 0)
+    expected = (image[0] / 255 - torch.tensor(how.mean)) / torch.tensor(how.std)
     assert torch.allclose(found, expected, atol=1e-5)
-    assert torch.equal(Normalize().undo(found.permute(2, 0, 1)), image[0])
+    planes = image.permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(how.apply(planes)[0].permute(1, 2, 0), expected)
+    torch.testing.assert_close(how.undo(how.apply(planes)), planes)
+    assert torch.equal(Normalize(how).undo(found.permute(2, 0, 1)), image[0])
 
 
 def test_an_untrained_adapter_fuses_to_the_average():
@@ -67,6 +69,18 @@ def test_an_untrained_adapter_fuses_to_the_average():
     )
     fused = Engine(create_model('tpf_tiny'), 'cpu').fuse(rgb, thermal)
     assert np.abs(fused - (rgb / 2.0 + thermal / 2.0)).max() <= 1
+
+
+@pytest.mark.parametrize('make', [lambda model: Engine(model, 'cpu'), FrozenEngine])
+def test_an_engine_leaves_the_callers_network_and_threads_as_they_are(make):
+    model, threads = create_model('tpf_tiny').train(), torch.get_num_threads()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    engine = make(model)
+    engine.keep_template(*np.zeros((2, 64, 64, 3), np.uint8))
+    assert model.training and engine.network is not model
+    assert torch.get_num_threads() == threads
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]) and value.is_contiguous()
 
 
 def test_an_absent_device_is_named():
@@ -85,8 +99,8 @@ def test_a_frozen_engine_gives_the_values_of_the_plain_one():
     assert isinstance(frozen, FrozenEngine)
     rng = np.random.default_rng(0)
     template, search = (rng.integers(0, 256, (2, n, n, 3), np.uint8) for n in (64, 128))
-    tokens = plain.embed_template(*template)
-    assert torch.allclose(frozen.embed_template(*template), tokens, atol=1e-4)
+    tokens = plain.keep_template(*template)
+    assert torch.allclose(frozen.keep_template(*template), tokens, atol=1e-4)
     box, score = plain.locate([tokens, tokens], *search)
     other_box, other_score = frozen.locate([tokens, tokens], *search)
     assert other_score == pytest.approx(score, abs=1e-5)
@@ -107,9 +121,9 @@ class HalfEngine(Engine):
         super().__init__(model, 'cpu')
         self.dtype = dtype
 
-    def embed_template(self, rgb, thermal):
+    def keep_template(self, rgb, thermal):
         with torch.autocast('cpu', self.dtype):
-            return super().embed_template(rgb, thermal).float()
+            return super().keep_template(rgb, thermal).float()
 
     def locate(self, templates, rgb, thermal):
         with torch.autocast('cpu', self.dtype):

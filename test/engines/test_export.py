@@ -5,11 +5,12 @@ from click.testing import CliRunner
 import numpy as np
 import pytest
 import torch
+from tpf_tracker_ros.bench.agreement import check_export
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.engines.engine import Engine
-from tpf_tracker_ros.engines.export import check_export, export_model, quantize_onnx
+from tpf_tracker_ros.engines.export import export_model, quantize_onnx
 from tpf_tracker_ros.engines.exported import ExportedEngine
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import save_weights
@@ -52,10 +53,10 @@ def exports(small, tmp_path_factory):
     pytest.importorskip('onnxscript', reason='export to onnx needs onnxscript')
     folder = tmp_path_factory.mktemp('exports')
     for form in ('onnx', 'torchscript'):
-        export_model('small', small, folder / form, form=form)
-    export_model('small', small, folder / 'torchscript-int8', form='torchscript', int8=True)
+        export_model(small, folder / form, form=form)
+    export_model(small, folder / 'torchscript-int8', form='torchscript', int8=True)
     shutil.copytree(folder / 'onnx', folder / 'onnx-int8')  # exporting once more takes long
-    for step in ('embed', 'locate'):
+    for step in ('template', 'search'):
         quantize_onnx(folder / 'onnx-int8' / f'{step}.onnx')
     return folder
 
@@ -69,8 +70,8 @@ def test_an_export_gives_the_values_of_the_plain_path(small, exports, kind, tole
     plain, exported = Engine(small, 'cpu'), ExportedEngine(small, exports / kind, native=native)
     rng = np.random.default_rng(0)
     template, search = (rng.integers(0, 256, (2, n, n, 3), np.uint8) for n in (32, 64))
-    tokens = plain.embed_template(*template)
-    assert torch.allclose(exported.embed_template(*template), tokens, atol=10 * tolerance)
+    tokens = plain.keep_template(*template)
+    assert torch.allclose(exported.keep_template(*template), tokens, atol=10 * tolerance)
     box, score = plain.locate([tokens, tokens], *search)
     other_box, other_score = exported.locate([tokens, tokens], *search)
     assert other_score == pytest.approx(score, abs=tolerance)
@@ -78,14 +79,14 @@ def test_an_export_gives_the_values_of_the_plain_path(small, exports, kind, tole
 
 
 def test_int8_multiplies_in_int8(exports):
-    assert b'MatMulInteger' in (exports / 'onnx-int8' / 'locate.onnx').read_bytes()
-    assert b'MatMulInteger' not in (exports / 'onnx' / 'locate.onnx').read_bytes()
-    whole, quantized = (exports / f'torchscript{kind}' / 'locate.pt' for kind in ('', '-int8'))
+    assert b'MatMulInteger' in (exports / 'onnx-int8' / 'search.onnx').read_bytes()
+    assert b'MatMulInteger' not in (exports / 'onnx' / 'search.onnx').read_bytes()
+    whole, quantized = (exports / f'torchscript{kind}' / 'search.pt' for kind in ('', '-int8'))
     assert quantized.stat().st_size < 0.9 * whole.stat().st_size
 
 
 def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
-    save_weights(tiny, tmp_path / 'w.safetensors', metadata={})
+    save_weights(tiny, tmp_path / 'w.safetensors')
     out = tmp_path / 'out'
     command = ['export', '--checkpoint', str(tmp_path / 'w.safetensors'), '--out', str(out)]
     result = CliRunner().invoke(tpf, [*command, '--format', 'torchscript', '--frames', '10'])
@@ -100,9 +101,9 @@ def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
 
 
 def test_an_export_of_other_boxes_is_refused(tmp_path, tiny):
-    export_model('tpf_tiny', tiny, tmp_path, form='torchscript')
+    export_model(tiny, tmp_path, form='torchscript')
     torch.manual_seed(1)
-    save_weights(create_model('tpf_tiny'), tmp_path / 'weights.safetensors', metadata={})
+    save_weights(create_model('tpf_tiny'), tmp_path / 'weights.safetensors')
     with pytest.raises(TpfError, match=r'below 0\.99; do not use it'):
         check_export(tmp_path, WorldSequence(0, frames=10))
 
@@ -116,11 +117,11 @@ def test_broken_exports_are_named(tmp_path, small, tiny, exports):
         (broken / 'export.json').write_text(json.dumps({'format': form}))
         with pytest.raises(TpfError, match='is damaged'):
             ExportedEngine(small, broken)
-        whole = (exports / form / f'fuse_template.{suffix}').read_bytes()
-        (broken / f'fuse_template.{suffix}').write_bytes(whole[: len(whole) // 2])
+        whole = (exports / form / f'merge_template.{suffix}').read_bytes()
+        (broken / f'merge_template.{suffix}').write_bytes(whole[: len(whole) // 2])
         with pytest.raises(TpfError, match='is damaged') as error:
             ExportedEngine(small, broken)
         assert '\n' not in str(error.value)
-    save_weights(tiny, tmp_path / 'onnx' / 'weights.safetensors', metadata={})
+    save_weights(tiny, tmp_path / 'onnx' / 'weights.safetensors')
     with pytest.raises(TpfError, match='runs on cpu'):
         load_tracker('tpf_tiny', device='meta', checkpoint=tmp_path / 'onnx')

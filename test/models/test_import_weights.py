@@ -148,7 +148,7 @@ def test_nothing_pickled_is_executed(tmp_path, zip_format):
     saved = {'net': {'backbone.norm.bias': torch.zeros(96)}, 'settings': Exploit(marker)}
     torch.save(saved, path, _use_new_zipfile_serialization=zip_format)
     with pytest.raises(TpfError, match='missing: backbone'):
-        import_weights(path, 'tpf_tiny', tmp_path / 'out')
+        import_weights(path, 'tpf_small', tmp_path / 'out')
     assert not marker.exists()
     torch.load(path, weights_only=False)
     assert marker.exists(), 'the file is harmless: the test shows nothing'
@@ -158,7 +158,7 @@ def test_code_in_place_of_the_weights_is_refused(tmp_path):
     marker, path = tmp_path / 'executed', tmp_path / 'malicious.pth'
     torch.save({'net': {'backbone.norm.bias': Exploit(marker)}}, path)
     with pytest.raises(TpfError, match=r"no tensor under 'backbone.norm.bias'"):
-        import_weights(path, 'tpf_tiny', tmp_path / 'out')
+        import_weights(path, 'tpf_small', tmp_path / 'out')
     assert not marker.exists()
 
 
@@ -171,7 +171,7 @@ def test_a_truncated_file_is_one_clear_line(tmp_path, zip_format, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(TpfError, match='damaged or not a file') as error:
-        import_weights(path, 'tpf_tiny', tmp_path / 'out')
+        import_weights(path, 'tpf_small', tmp_path / 'out')
     assert '\n' not in str(error.value)
 
 
@@ -181,7 +181,7 @@ def test_flipped_bytes_of_weights_are_found(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data.replace(torch.tensor(1.5).numpy().tobytes() * 3, b'\0' * 12, 1))
     with pytest.raises(TpfError, match='damaged'):
-        import_weights(path, 'tpf_tiny', tmp_path / 'out')
+        import_weights(path, 'tpf_small', tmp_path / 'out')
 
 
 def test_missing_unexpected_and_wrongly_shaped_weights_are_named(published, tmp_path):

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import create_model, list_models
-from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
+from tpf_tracker_ros.models import create_model, list_models, packaged_weights, register_model
+from tpf_tracker_ros.models.checkpoint import load_model, load_weights, save_weights
 from tpf_tracker_ros.models.layers.pfa import GridStem, magnify, PixelFusionAdapter
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 
@@ -20,37 +20,50 @@ SMALL = {
 SMALL_PFA = {'pfa_channels': 4, 'pfa_state': 2, 'pfa_stride': 4}
 
 
-def embedded(model: Tpf, batch: int, templates: int) -> tuple[torch.Tensor, torch.Tensor]:
-    config = model.config
-    z = [torch.randn(batch, 3, config.template_size, config.template_size)] * templates
-    x = torch.randn(batch, 3, config.search_size, config.search_size)
-    return torch.cat([model.embed(crop) for crop in z], 1), model.embed(x)
+def inputs(model: Tpf, batch: int, templates: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kept templates (B, K, Nz, D) and fused search crops (B, 3, S, S)."""
+    crops = model.crops
+    z = torch.randn(batch, 3, crops.template_size, crops.template_size)
+    x = torch.randn(batch, 3, crops.search_size, crops.search_size)
+    return torch.stack([model.template(z)] * templates, 1), x
 
 
 @pytest.mark.parametrize('name', list_models())
-@pytest.mark.parametrize('templates', [1, 2])
 @torch.inference_mode()
-def test_every_model_maps_templates_and_search_to_head_maps(name, templates):
+def test_every_model_maps_templates_and_search_to_head_maps(name):
     model = create_model(name).eval()
-    config = model.config
-    maps = model(*embedded(model, 1, templates))
-    grid = config.search_size // config.stride
-    assert maps.score.shape == (1, 1, grid, grid)
-    assert maps.size.shape == maps.offset.shape == (1, 2, grid, grid)
-    assert ((maps.score > 0) & (maps.score < 1)).all()
+    crops = model.crops
+    template, search = (
+        torch.randn(2, 1, 3, size, size) for size in (crops.template_size, crops.search_size)
+    )
+    kept = model.template(model.merge(*template))
+    grid = crops.search_grid
+    for count in range(1, model.max_templates + 1):
+        maps = model(torch.stack([kept] * count, 1), model.merge(*search))
+        assert maps.score.shape == (1, 1, grid, grid)
+        assert maps.size.shape == maps.offset.shape == (1, 2, grid, grid)
+        assert ((maps.score > 0) & (maps.score < 1)).all()
 
 
-@pytest.mark.parametrize('name', list_models())
+@pytest.mark.parametrize('name', [n for n, e in list_models().items() if e.build().fuses])
 @torch.inference_mode()
-def test_every_model_starts_by_averaging_the_two_images(name):
+def test_every_fusion_starts_by_averaging_the_two_images(name):
     rgb, thermal = torch.randn(2, 1, 3, 50, 62)
-    fused = create_model(name).eval().fuse(rgb, thermal)
+    fused = create_model(name).eval().merge(rgb, thermal)
     torch.testing.assert_close(fused, (rgb + thermal) / 2)
 
 
 @pytest.mark.parametrize('name', list_models())
 def test_every_model_has_a_line_of_description(name):
-    assert list_models()[name].endswith('.') or ';' in list_models()[name]
+    assert len(list_models()[name].line) > 10
+
+
+def test_a_name_is_registered_once():
+    def tpf_tiny():
+        """Take a name that is there."""
+
+    with pytest.raises(TpfError, match="'tpf_tiny' is registered by tpf_tracker_ros"):
+        register_model()(tpf_tiny)
 
 
 def test_an_unknown_model_is_named_with_those_there_are():
@@ -63,9 +76,9 @@ def test_the_dynamic_template_is_told_apart_from_the_initial_one():
     torch.manual_seed(0)
     model = Tpf(TpfConfig(stride=8, stem='conv', ce_blocks=(), **SMALL, **SMALL_PFA)).eval()
     first, second = torch.randn(2, 1, 3, 32, 32)
-    x = model.embed(torch.randn(1, 3, 64, 64))
-    z = torch.cat([model.embed(first), model.embed(second)], 1)
-    swapped = torch.cat([model.embed(second), model.embed(first)], 1)
+    x = torch.randn(1, 3, 64, 64)
+    z = torch.stack([model.template(first), model.template(second)], 1)
+    swapped = z.flip(1)
     torch.testing.assert_close(model(z, x).score, model(swapped, x).score)
     model.segment_dynamic.normal_()
     assert not torch.allclose(model(z, x).score, model(swapped, x).score)
@@ -80,8 +93,7 @@ def eliminating(keep: float) -> Tpf:
 @torch.inference_mode()
 def test_candidate_elimination_keeps_its_share_and_zeroes_the_rest():
     model = eliminating(0.7)
-    z, x = embedded(model, 2, 1)
-    features = model.backbone(z, x, torch.zeros(1, 1, 32))
+    features, _ = model.features(*inputs(model, 2, 1))
     alive = features.abs().amax(1).flatten(1) > 0
     expected = math.ceil(0.7 * math.ceil(0.7 * 64))
     assert alive.sum(1).tolist() == [expected, expected]
@@ -91,11 +103,11 @@ def test_candidate_elimination_keeps_its_share_and_zeroes_the_rest():
 def test_without_elimination_the_same_weights_use_all_candidates():
     pruned, whole = eliminating(0.7), eliminating(1.0)
     whole.load_state_dict(pruned.state_dict())
-    z, x = embedded(whole, 1, 1)
-    features = whole.backbone(z, x, torch.zeros(1, 1, 32))
+    given = inputs(whole, 1, 1)
+    features, _ = whole.features(*given)
     assert (features.abs().amax(1) > 0).all()
     # What is pruned last is pruned after the last attention but one: values differ, softly.
-    assert not torch.allclose(features, pruned.backbone(z, x, torch.zeros(1, 1, 32)))
+    assert not torch.allclose(features, pruned.features(*given)[0])
 
 
 @torch.inference_mode()
@@ -139,7 +151,7 @@ def test_fusion_learns_to_prefer_the_image_that_carries_something(stride):
 
 def test_weights_come_back_as_they_were(tmp_path):
     model, copy = create_model('tpf_tiny'), create_model('tpf_tiny')
-    save_weights(model, tmp_path / 'w.safetensors', metadata={})
+    save_weights(model, tmp_path / 'w.safetensors')
     load_weights(copy, tmp_path / 'w.safetensors')
     for key, value in model.state_dict().items():
         torch.testing.assert_close(copy.state_dict()[key], value, rtol=0, atol=0)
@@ -154,6 +166,8 @@ def test_a_bad_checkpoint_is_named(tmp_path):
     with pytest.raises(TpfError, match='not a readable safetensors file'):
         load_weights(model, broken)
     other = Tpf(TpfConfig(stride=8, stem='conv', ce_blocks=(), **SMALL, **SMALL_PFA))
-    save_weights(other, tmp_path / 'other.safetensors', metadata={})
+    save_weights(other, tmp_path / 'other.safetensors')
     with pytest.raises(TpfError, match=r'unexpected: .*blocks.3.*the model needs'):
-        load_weights(model, tmp_path / 'other.safetensors')
+        load_weights(model, tmp_path / 'other.safetensors', part=bool)
+    with pytest.raises(TpfError, match='this is a tpf_tiny file, the model is tpf_small'):
+        load_model('tpf_small', packaged_weights('tpf_tiny'))

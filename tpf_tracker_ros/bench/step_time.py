@@ -5,8 +5,8 @@ Everything that is compared runs turn by turn on the same frames, so that ratios
 machine, too. Steps run from the image pair to the box, 640x512.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-import copy
 import importlib.util
 from pathlib import Path
 import shutil
@@ -15,17 +15,18 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
 from tpf_tracker_ros.bench.agreement import agreement
 from tpf_tracker_ros.bench.macs import count_macs
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine
-from tpf_tracker_ros.engines.engine import Engine
+from tpf_tracker_ros.engines.engine import Engine, example_crops
 from tpf_tracker_ros.engines.export import export_model, quantize_onnx
 from tpf_tracker_ros.engines.exported import ExportedEngine
 from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.layers.mamba import MambaMixer
-from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.system.process import resident_mb
 from tpf_tracker_ros.tracking.config import TrackerConfig
 from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
@@ -34,60 +35,58 @@ from tpf_tracker_ros.tracking.tracker import Tracker
 WARM_UP = 5  # steps that do not count
 
 
-def bench_model(name: str, model: Tpf, device: str, sequence: Sequence) -> dict:
+def bench_model(network: TrackingNetwork, device: str, sequence: Sequence) -> dict:
     """
-    Return times of all engines of a model, its parts' share of the eager step, memory and MACs.
+    Return times of all engines of a network, its parts' share of the eager step, memory and MACs.
 
     Milliseconds. times_faster: the median over frames of the plain step's time over the
     engine's. agreement: mean IoU with the plain path's boxes for the same crops.
     """
     with tempfile.TemporaryDirectory() as folder:
-        engines = make_engines(name, model, device, Path(folder))
-    trackers = {
-        kind: TpfTracker(name, engine, TrackerConfig()) for kind, engine in engines.items()
-    }
+        engines = make_engines(network, device, Path(folder))
+    trackers = {kind: TpfTracker(engine, TrackerConfig()) for kind, engine in engines.items()}
     times = time_trackers(trackers, sequence)
     rows = {kind: summary(times[kind]) for kind in trackers}
     for kind, row in rows.items():
         row['times_faster'] = float(np.median(times['plain']['total'] / times[kind]['total']))
-        row['agreement'] = agreement(engines['plain'].model, engines[kind], sequence)
+        row['agreement'] = agreement(engines['plain'].network, engines[kind], sequence)
     return {
-        'model': name,
+        'model': network.name,
         'device': torch.cuda.get_device_name(device) if device != 'cpu' else 'cpu',
         'threads': torch.get_num_threads(),
-        'parameters': sum(p.numel() for p in model.parameters()),
-        'macs': step_macs(name),
-        'parts_ms': time_parts(model, device),
+        'parameters': sum(p.numel() for p in network.parameters()),
+        'macs': step_macs(network.name),
+        'parts_ms': time_parts(Engine(network, device).network, device),
         'engines': rows,
         'resident_mb': resident_mb(),
     }
 
 
-def plain_engine(model: Tpf, device: str, scan: str = 'chunked') -> Engine:
+def plain_engine(network: TrackingNetwork, device: str, scan: str = 'chunked') -> Engine:
     """Return the baseline: eager, float32, of PyTorch's operators alone, no kernels of Mamba."""
-    model = copy.deepcopy(model)
-    for layer in model.modules():
+    engine = Engine(network, device)
+    for layer in engine.network.modules():
         if isinstance(layer, MambaMixer):
             layer.backend = scan
-    return Engine(model, device)
+    return engine
 
 
-def make_engines(name: str, model: Tpf, device: str, folder: Path) -> dict[str, Engine]:
+def make_engines(network: TrackingNetwork, device: str, folder: Path) -> dict[str, Engine]:
     """All engines that run here, the plain one first; exports are made in the folder."""
-    engines = {'plain': plain_engine(model, device), 'eager': Engine(model, device)}
+    engines = {'plain': plain_engine(network, device), 'eager': Engine(network, device)}
     if device != 'cpu':
-        engines['cuda graph fp16'] = CudaGraphEngine(model, device)
-        engines['cuda graph bf16'] = CudaGraphEngine(model, device, torch.bfloat16)
+        engines['cuda graph fp16'] = CudaGraphEngine(network, device)
+        engines['cuda graph bf16'] = CudaGraphEngine(network, device, torch.bfloat16)
         return engines
-    engines['frozen'] = FrozenEngine(model)
-    export_model(name, model, folder / 'torchscript int8', form='torchscript', int8=True)
+    engines['frozen'] = FrozenEngine(network)
+    export_model(network, folder / 'torchscript int8', form='torchscript', int8=True)
     if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnxscript'):
-        export_model(name, model, folder / 'onnx', form='onnx')
+        export_model(network, folder / 'onnx', form='onnx')
         shutil.copytree(folder / 'onnx', folder / 'onnx int8')
-        for step in ('embed', 'locate'):
+        for step in ('template', 'search'):
             quantize_onnx(folder / 'onnx int8' / f'{step}.onnx')
     for path in sorted(folder.iterdir()):
-        engines[path.name] = ExportedEngine(model, path)
+        engines[path.name] = ExportedEngine(network, path)
     return engines
 
 
@@ -122,26 +121,25 @@ def summary(times: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def time_parts(model: Tpf, device: str, repeats: int = 20) -> dict[str, float]:
-    """Median milliseconds of PFA, patch embedding, backbone and head on one search crop."""
-    size = model.config.search_size
-    image = torch.zeros(1, 3, size, size, device=device)
-    small = image[..., : model.config.template_size, : model.config.template_size].contiguous()
-    templates = torch.cat([model.embed(small)] * 2, 1)
-    segments = torch.cat([torch.zeros_like(model.segment_dynamic), model.segment_dynamic])
-    tokens = model.embed(image)
-    features = model.backbone(templates, tokens, segments)
-    parts = {
-        'pfa': lambda: model.fuse(image, image),
-        'embedding': lambda: model.embed(image),
-        'backbone': lambda: model.backbone(templates, tokens, segments),
-        'head': lambda: model.box_head(features),
-    }
-    times = {name: [] for name in parts}
+def time_parts(network: TrackingNetwork, device: str, repeats: int = 20) -> dict[str, float]:
+    """Median milliseconds of each part of a search step of a network on the device."""
+    times = defaultdict(list)
+    parts = network.parts(*_search_inputs(network, device))
     for _ in range(repeats):
         for name, run in parts.items():
             times[name].append(_milliseconds(run, device))
     return {name: float(np.median(values[1:])) for name, values in times.items()}
+
+
+def _search_inputs(network: TrackingNetwork, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Templates as the network keeps them, and normalised RGB and thermal of a search crop."""
+    crops = example_crops(network, device)
+    template, search = (
+        [image.permute(0, 3, 1, 2).float() for image in crops[view]]
+        for view in ('template', 'search')
+    )
+    kept = network.template(network.merge(*template))
+    return torch.stack([kept] * network.max_templates, 1), *search
 
 
 def _milliseconds(run: Callable[[], object], device: str) -> float:
@@ -154,15 +152,13 @@ def _milliseconds(run: Callable[[], object], device: str) -> float:
 
 @torch.inference_mode()
 def step_macs(name: str) -> dict[str, int]:
-    """Multiply-adds of one step by kind, and those of its PFA."""
+    """Multiply-adds of one step by kind, and those of merging the two images."""
     with torch.device('meta'):
-        model = create_model(name).eval()
-        image = torch.zeros(1, 3, model.config.search_size, model.config.search_size)
-        small = torch.zeros(1, 3, model.config.template_size, model.config.template_size)
-    templates = torch.cat([model.embed(small)] * 2, 1)
-    counts = count_macs(lambda: model(templates, model.embed(model.fuse(image, image))))
-    pfa = count_macs(lambda: model.fuse(image, image))
-    return {**counts, 'pfa': pfa['convolution'] + pfa['linear']}
+        network = create_model(name).eval()
+    templates, rgb, thermal = _search_inputs(network, 'meta')
+    counts = count_macs(lambda: network.search(templates, network.merge(rgb, thermal)))
+    merge = count_macs(lambda: network.merge(rgb, thermal))
+    return {**counts, 'merge': merge['convolution'] + merge['linear']}
 
 
 def table(results: Iterable[dict]) -> str:
@@ -173,7 +169,8 @@ def table(results: Iterable[dict]) -> str:
         lines.append(
             f'{result["model"]} on {result["device"]}, {result["threads"]} threads: '
             f'{result["parameters"] / 1e6:.2f} M parameters, {macs / 1e9:.2f} GMACs a step '
-            f'(PFA {result["macs"]["pfa"] / 1e9:.2f}), {result["resident_mb"]:.0f} MB resident'
+            f'(merging {result["macs"]["merge"] / 1e9:.2f}), '
+            f'{result["resident_mb"]:.0f} MB resident'
         )
         parts = result['parts_ms']
         whole = sum(parts.values())

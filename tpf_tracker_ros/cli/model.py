@@ -10,13 +10,15 @@ from tpf_tracker_ros.cli.words import examples
 def models() -> None:
     """List what can be loaded: parameters, and where the weights come from."""
     import torch
-    from tpf_tracker_ros.models import create_model, list_models, packaged_weights
+    from tpf_tracker_ros.models import list_models
 
-    for name, line in list_models().items():
+    for name, entry in list_models().items():
         with torch.device('meta'):
-            size = sum(parameter.numel() for parameter in create_model(name).parameters())
-        weights = packaged_weights(name) or 'not packaged: tpf import-weights, then --checkpoint'
-        click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {line}\n{"":10} weights: {weights}')
+            size = sum(parameter.numel() for parameter in entry.build().parameters())
+        how = 'tpf import-weights' if entry.published else 'tpf train'
+        weights = entry.weights or f'not packaged: {how}, then --checkpoint'
+        click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {entry.line}')
+        click.echo(f'{"":10} weights: {weights}')
 
 
 @click.command(epilog=examples('tpf bench', 'tpf bench --model tpf_base --json base.json'))
@@ -36,14 +38,14 @@ def bench(
     from tpf_tracker_ros.bench import step_time
     from tpf_tracker_ros.core.files import write_file
     from tpf_tracker_ros.data.film import WorldSequence
-    from tpf_tracker_ros.engines.engine import choose_device
+    from tpf_tracker_ros.engines.choose import choose_device
     from tpf_tracker_ros.models import create_model, packaged_weights
-    from tpf_tracker_ros.tracking.load import load_model
+    from tpf_tracker_ros.models.checkpoint import load_model
 
     trained = checkpoint or packaged_weights(model)
     network = load_model(model, checkpoint) if trained else create_model(model)
     sequence = WorldSequence(0, frames=frames)
-    result = step_time.bench_model(model, network, choose_device(device), sequence)
+    result = step_time.bench_model(network, choose_device(device), sequence)
     click.echo(step_time.table([result]))
     if json_file:
         write_file(json_file, json.dumps(result, indent=1).encode() + b'\n')
@@ -69,12 +71,13 @@ def export_model(
     model: str, checkpoint: Path | None, form: str, int8: bool, frames: int, out: Path
 ) -> None:
     """Export for CPUs, and check on a synthetic film that the boxes stay the same."""
+    from tpf_tracker_ros.bench.agreement import check_export
     from tpf_tracker_ros.data.film import WorldSequence
     from tpf_tracker_ros.engines import export
-    from tpf_tracker_ros.tracking.load import load_model
+    from tpf_tracker_ros.models.checkpoint import load_model
 
-    export.export_model(model, load_model(model, checkpoint), out, form=form, int8=int8)
-    overlap = export.check_export(out, WorldSequence(0, frames=frames))
+    export.export_model(load_model(model, checkpoint), out, form=form, int8=int8)
+    overlap = check_export(out, WorldSequence(0, frames=frames))
     click.echo(f'{out}: boxes agree with the plain path to a mean IoU of {overlap:.4f}')
 
 

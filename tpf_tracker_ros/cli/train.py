@@ -49,7 +49,7 @@ def _run_stage(
 ) -> None:
     import math
 
-    from tpf_tracker_ros.engines.engine import choose_device
+    from tpf_tracker_ros.engines.choose import choose_device
     from tpf_tracker_ros.training.config import read_config
 
     run = training(read_config(config, settings), out, device=choose_device(device))

@@ -8,8 +8,8 @@ starting them is what takes the time; a graph starts them all at once.
 import torch
 from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.engines.engine import Engine
-from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.engines.engine import Engine, example_crops
+from tpf_tracker_ros.models.network import TrackingNetwork
 
 
 class CudaGraphEngine(Engine):
@@ -21,18 +21,19 @@ class CudaGraphEngine(Engine):
     Raises TpfError where a step cannot be captured.
     """
 
-    def __init__(self, model: Tpf, device: str, dtype: torch.dtype = torch.float16) -> None:
-        super().__init__(model, device)
-        config = model.config
-        tokens = torch.zeros(1, 2 * model.backbone.grid_z**2, config.dim)
-
-        def crops(size: int) -> Tensor:
-            return torch.zeros(2, 1, size, size, 3, dtype=torch.uint8)
-
-        search = tokens, *crops(config.search_size)
+    def __init__(
+        self, network: TrackingNetwork, device: str, dtype: torch.dtype = torch.float16
+    ) -> None:
+        super().__init__(network, device)
+        crops = example_crops(network, device)
+        with torch.inference_mode():
+            kept = self._whole_template(*crops['template'])
+        search = torch.stack([kept] * self.max_templates, 1), *crops['search']
         try:
-            self._template = GraphStep(self._template, crops(config.template_size), device, dtype)
-            self._search = GraphStep(self._search, search, device, dtype)
+            self._whole_template = GraphStep(
+                self._whole_template, crops['template'], device, dtype
+            )
+            self._whole_search = GraphStep(self._whole_search, search, device, dtype)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise TpfError(f'no CUDA graph can be captured on {device} ({reason})') from None

@@ -1,41 +1,25 @@
 """
-Runs a TPF network on its device: uint8 crops in, relative box and score out.
+Runs a network on its device: uint8 crops in, relative box and score out.
 
 What it does is cut into modules, normalisation and decoding included, so that the eager path, an
 export and a captured CUDA graph are the same computation.
 """
 
-import os
+import copy
 
 import numpy as np
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.layers.head import decode, hann_window
-from tpf_tracker_ros.models.tpf import Tpf
-
-# ImageNet's, for 8-bit RGB scaled to 0..1; thermal images are normalised alike.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def choose_device(device: str) -> str:
-    """'auto' as 'cuda' or 'cpu'; TpfError on a device that torch does not have."""
-    if device == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TpfError(f'device {device!r} cannot be used ({reason}); try cpu or auto') from None
-    return device
+from tpf_tracker_ros.models.network import Normalization, TrackingNetwork
 
 
 class Normalize(nn.Module):
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in the network's normalised space."""
 
-    def __init__(self) -> None:
+    def __init__(self, how: Normalization) -> None:
         super().__init__()
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (how.mean, how.std))
         # Buffers: a constant made on the way would be a copy from the host in a CUDA graph.
         self.register_buffer('scale', 1 / (255 * std))
         self.register_buffer('shift', -mean / std)
@@ -52,87 +36,100 @@ class Normalize(nn.Module):
         return scaled.round_().clamp_(0, 255).byte().permute(1, 2, 0)
 
 
-class FuseStep(nn.Module):
-    """Crops, uint8 (1, S, S, 3) each, to the fused and normalised one (1, 3, S, S)."""
+class MergeStep(nn.Module):
+    """Crops, uint8 (1, S, S, 3) each, to what the network sees of the pair (1, C, S, S)."""
 
-    def __init__(self, model: Tpf) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
-        self.model = model
-        self.normalize = Normalize()
+        self.network = network
+        self.normalize = Normalize(network.normalization)
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
-        """Fused crop."""
-        return self.model.fuse(self.normalize(rgb), self.normalize(thermal))
+        """Merge."""
+        return self.network.merge(self.normalize(rgb), self.normalize(thermal))
 
 
-class EmbedStep(nn.Module):
-    """A fused template crop (1, 3, S, S) to its tokens (1, Nz, D)."""
+class TemplateStep(nn.Module):
+    """A merged template crop (1, C, T, T) to what is kept of it (1, ...)."""
 
-    def __init__(self, model: Tpf) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
-        self.model = model
+        self.network = network
 
-    def forward(self, fused: Tensor) -> Tensor:
-        """Tokens."""
-        return self.model.embed(fused)
+    def forward(self, merged: Tensor) -> Tensor:
+        """Keep."""
+        return self.network.template(merged)
 
 
-class LocateStep(nn.Module):
-    """Template tokens and the fused search crop to the box, see forward."""
+class SearchStep(nn.Module):
+    """Templates and the merged search crop to the box, see forward."""
 
-    def __init__(self, model: Tpf) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
-        self.model = model
-        grid = model.config.search_size // model.config.stride
-        self.register_buffer('window', hann_window(grid))
+        self.network = network
+        self.register_buffer('window', hann_window(network.crops.search_grid))
 
-    def forward(self, templates: Tensor, fused: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, templates: Tensor, merged: Tensor) -> tuple[Tensor, Tensor]:
         """
-        Box (1, 4) as cx, cy, w, h relative to the crop, and windowed confidence (1,).
+        Box (1, 4) as cx, cy, w, h relative to the crop, and confidence (1,).
 
-        templates: tokens (1, 2 Nz, D); fused: the search crop (1, 3, S, S).
+        templates: (1, K, ...) as the network keeps them; merged: the search crop (1, C, S, S).
         """
-        maps = self.model(templates, self.model.embed(fused))
+        maps = self.network.search(templates, merged)
+        response = maps.score * self.window
         # In float32: half precision would round an offset to an eighth of a pixel.
-        return decode(maps.score * self.window, maps.size.float(), maps.offset.float())
+        box, confidence = decode(response, maps.size.float(), maps.offset.float())
+        if maps.confidence is not None:
+            best = response.flatten(1).argmax(1, keepdim=True)
+            confidence = maps.confidence.flatten(1).gather(1, best)[:, 0]
+        return box, confidence
 
 
-def traceable_steps(model: Tpf) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
-    """Return the steps after fusion, with inputs of the shapes that they take."""
-    config = model.config
-    template, search = (
-        torch.zeros(1, 3, size, size) for size in (config.template_size, config.search_size)
-    )
-    tokens = torch.zeros(1, 2 * model.backbone.grid_z**2, config.dim)
+def example_crops(network: TrackingNetwork, device: str = 'cpu') -> dict[str, tuple[Tensor, ...]]:
+    """Return crops as a camera pair would give them, of a 'template' and a 'search'."""
+    sizes = {'template': network.crops.template_size, 'search': network.crops.search_size}
+    # Two tensors each: one given twice would become one input of a trace.
     return {
-        'embed': (EmbedStep(model), (template,)),
-        'locate': (LocateStep(model), (tokens, search)),
+        view: tuple(torch.zeros(2, 1, size, size, 3, dtype=torch.uint8, device=device))
+        for view, size in sizes.items()
+    }
+
+
+@torch.no_grad()
+def traceable_steps(network: TrackingNetwork) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
+    """Return the steps after merging, with inputs of the shapes that they take on a CPU."""
+    merge, template = MergeStep(network), TemplateStep(network)
+    crops = {view: merge(*pair) for view, pair in example_crops(network).items()}
+    templates = torch.stack([template(crops['template'])] * network.max_templates, 1)
+    return {
+        'template': (template, (crops['template'],)),
+        'search': (SearchStep(network), (templates, crops['search'])),
     }
 
 
 class Engine:
-    """The network's three uses: embed a template, locate the target, fuse a whole frame."""
+    """
+    A network's three uses: keep a template, locate the target, fuse a whole frame.
 
-    def __init__(self, model: Tpf, device: str) -> None:
-        if device == 'cpu' and 'OMP_NUM_THREADS' not in os.environ:
-            # torch's threads spin while they wait for each other. On cores shared with cameras
-            # and drivers that made a step a hundred times longer, so half of them stay free.
-            torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+    The network is copied: the caller's stays where, and in which mode, it is.
+    """
+
+    def __init__(self, network: TrackingNetwork, device: str) -> None:
         # Channels last: what comes from tokens lies so, and convolutions need not turn it round.
-        self.model = model.to(device, memory_format=torch.channels_last).eval()
+        network = copy.deepcopy(network).to(device, memory_format=torch.channels_last).eval()
+        self.network = network
         self.device = device
-        self.template_size = model.config.template_size
-        self.search_size = model.config.search_size
-        self.framing = model.config.framing
-        self._normalize = Normalize().to(device)
-        self._fuse = FuseStep(self.model).to(device)
-        self._embed = EmbedStep(self.model).to(device)
-        self._locate = LocateStep(self.model).to(device)
+        self.crops = network.crops
+        self.max_templates, self.fuses = network.max_templates, network.fuses
+        self._normalize = Normalize(network.normalization).to(device)
+        self._merge = MergeStep(network).to(device)
+        self._template = TemplateStep(network).to(device)
+        self._search = SearchStep(network).to(device)
 
     @torch.inference_mode()
-    def embed_template(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
-        """Tokens (1, Nz, D) of a template crop: two uint8 (S, S, 3)."""
-        return self._template(self._upload(rgb), self._upload(thermal))
+    def keep_template(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
+        """Return what the network keeps (1, ...) of a template crop: two uint8 (T, T, 3)."""
+        return self._whole_template(self._upload(rgb), self._upload(thermal))
 
     @torch.inference_mode()
     def locate(
@@ -141,25 +138,30 @@ class Engine:
         """
         Return the box (4,) as cx, cy, w, h relative to the search crop, and its confidence.
 
-        templates: tokens of the initial and the dynamic template; rgb, thermal: uint8 (S, S, 3).
+        templates: max_templates that were kept, the initial one first; rgb, thermal: uint8
+        (S, S, 3).
         """
         crop = self._upload(rgb), self._upload(thermal)
-        box, score = self._search(torch.cat(templates, 1), *crop)
+        box, score = self._whole_search(torch.stack(templates, 1), *crop)
         return box[0].cpu().numpy(), float(score)
 
     @torch.inference_mode()
-    def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray:
-        """Return the fused image, uint8 (H, W, 3) RGB."""
+    def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray | None:
+        """Return the fused image, uint8 (H, W, 3) RGB; None from a network that fuses none."""
+        if not self.fuses:
+            return None
         pair = self._normalize(self._upload(rgb)), self._normalize(self._upload(thermal))
-        return self._normalize.undo(self.model.fuse(*pair)[0]).cpu().numpy()
+        return self._normalize.undo(self.network.merge(*pair)[0]).cpu().numpy()
 
-    def _template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
-        """All of a template's step on the device: uint8 crops to tokens."""
-        return self._embed(self._fuse(rgb, thermal))
+    def _whole_template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+        """All of a template's step on the device, from uint8 crops on."""
+        return self._template(self._merge(rgb, thermal))
 
-    def _search(self, templates: Tensor, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
-        """All of a search step on the device: tokens and uint8 crops to box and confidence."""
-        return self._locate(templates, self._fuse(rgb, thermal))
+    def _whole_search(
+        self, templates: Tensor, rgb: Tensor, thermal: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All of a search step on the device: templates and uint8 crops to box and confidence."""
+        return self._search(templates, self._merge(rgb, thermal))
 
     def _upload(self, image: np.ndarray) -> Tensor:
         # Images taken from messages are read-only views, which torch warns of.

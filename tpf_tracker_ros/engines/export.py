@@ -1,13 +1,14 @@
 """
 Exports of a network that run without its Python code: `tpf export`.
 
-An export is a folder: the steps of the engine (fuse a template or a search crop, embed the
-template, locate the target) as ONNX or TorchScript, the weights they were made of, and
+An export is a folder: the steps of the engine (merge a template or a search crop, keep the
+template, search for it) as ONNX or TorchScript, the weights they were made of, and
 export.json. It is given wherever a checkpoint is.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import copy
 import json
 import logging
 import math
@@ -16,25 +17,21 @@ import warnings
 
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.bench.agreement import agreement
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file, writing
-from tpf_tracker_ros.core.sequence import Sequence
-from tpf_tracker_ros.engines.engine import FuseStep, traceable_steps
-from tpf_tracker_ros.engines.exported import ExportedEngine, read_info, SUFFIXES
+from tpf_tracker_ros.engines.engine import example_crops, MergeStep, traceable_steps
+from tpf_tracker_ros.engines.exported import SUFFIXES
 from tpf_tracker_ros.engines.frozen import freeze
 from tpf_tracker_ros.models.checkpoint import save_weights
-from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.tracking.load import load_model
+from tpf_tracker_ros.models.network import TrackingNetwork
 
 # Smaller products gain nothing from int8, and those of the fusion cost the most precision.
 LEAST_WEIGHTS = 96 * 96
-LEAST_OVERLAP, LEAST_OVERLAP_INT8 = 0.99, 0.97  # mean IoU with the boxes of the plain path
 
 
-def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = False) -> None:
+def export_model(network: TrackingNetwork, out: Path, *, form: str, int8: bool = False) -> None:
     """
-    Write the export folder of a model whose weights are loaded.
+    Write the export folder of a network whose weights are loaded.
 
     form: 'onnx' or 'torchscript'. int8: quantize the weights of matrix products, and their
     inputs as they come (dynamic quantization). Raises TpfError when a package is missing or the
@@ -42,42 +39,18 @@ def export_model(name: str, model: Tpf, out: Path, *, form: str, int8: bool = Fa
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    model = model.cpu().eval()
-    config = model.config
-
-    def crops(size: int) -> tuple[Tensor, Tensor]:  # two tensors: one twice would become one input
-        return tuple(torch.zeros(2, 1, size, size, 3, dtype=torch.uint8))
-
-    steps = {
-        'fuse_template': (FuseStep(model), crops(config.template_size)),
-        'fuse_search': (FuseStep(model), crops(config.search_size)),
-        **traceable_steps(model),
+    network = copy.deepcopy(network).cpu().eval()
+    merge = {
+        f'merge_{view}': (MergeStep(network), crops)
+        for view, crops in example_crops(network).items()
     }
     write = _write_onnx if form == 'onnx' else _write_torchscript
     with torch.no_grad(), writing(out), _quiet():
-        for step, (module, inputs) in steps.items():
+        for step, (module, inputs) in {**merge, **traceable_steps(network)}.items():
             write(module.eval(), inputs, out / f'{step}{SUFFIXES[form]}', int8)
-    save_weights(model, out / 'weights.safetensors', metadata={'model': name})
-    info = {'model': name, 'format': form, 'int8': int8}
+    save_weights(network, out / 'weights.safetensors')
+    info = {'model': network.name, 'format': form, 'int8': int8}
     write_file(out / 'export.json', json.dumps(info, indent=2).encode() + b'\n')
-
-
-def check_export(folder: Path, sequence: Sequence) -> float:
-    """
-    Mean IoU of the export's boxes with the plain path's over a sequence.
-
-    Raises TpfError when it is below 0.99, or 0.97 for int8.
-    """
-    info = read_info(folder)
-    model = load_model(info['model'], folder / 'weights.safetensors')
-    overlap = agreement(model, ExportedEngine(model, folder, native=False), sequence)
-    least = LEAST_OVERLAP_INT8 if info['int8'] else LEAST_OVERLAP
-    if overlap < least:
-        raise TpfError(
-            f'{folder}: boxes agree with the plain path to a mean IoU of {overlap:.4f} only, '
-            f'below {least}; do not use it' + (', export without --int8' if info['int8'] else '')
-        )
-    return overlap
 
 
 def quantize_onnx(path: Path) -> None:

@@ -8,9 +8,9 @@ from torch import Tensor
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.models.layers.mamba_native import can_compile
-from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.models.network import TrackingNetwork
 
-STEPS = ('fuse_template', 'fuse_search', 'embed', 'locate')
+STEPS = ('merge_template', 'merge_search', 'template', 'search')
 SUFFIXES = {'onnx': '.onnx', 'torchscript': '.pt'}
 
 
@@ -29,12 +29,12 @@ class ExportedEngine(Engine):
     """
     An Engine whose steps come from an export folder; whole frames fuse in torch.
 
-    native: fuse crops by our compiled code, too, where there is a compiler: no export can hold
+    native: merge crops by our compiled code, too, where there is a compiler: no export can hold
     it. Raises TpfError when a file is missing or damaged, or its runtime is not installed.
     """
 
-    def __init__(self, model: Tpf, folder: Path, *, native: bool = True) -> None:
-        super().__init__(model, 'cpu')
+    def __init__(self, network: TrackingNetwork, folder: Path, *, native: bool = True) -> None:
+        super().__init__(network, 'cpu')
         form = read_info(folder)['format']
         load = OnnxStep if form == 'onnx' else torch.jit.load
         try:
@@ -44,11 +44,13 @@ class ExportedEngine(Engine):
         except Exception as error:  # both runtimes raise classes of their own
             reason = str(error).strip().splitlines()[0]
             raise TpfError(f'export {folder} is damaged ({reason}); export again') from None
-        self._embed, self._locate = steps['embed'], steps['locate']
+        self._template, self._search = steps['template'], steps['search']
         if not (native and can_compile()):
-            fuse = {size: steps[f'fuse_{size}'] for size in ('template', 'search')}
-            by_size = {self.template_size: fuse['template'], self.search_size: fuse['search']}
-            self._fuse = lambda rgb, thermal: by_size[rgb.shape[1]](rgb, thermal)
+            by_size = {
+                self.crops.template_size: steps['merge_template'],
+                self.crops.search_size: steps['merge_search'],
+            }
+            self._merge = lambda rgb, thermal: by_size[rgb.shape[1]](rgb, thermal)
 
 
 class OnnxStep:

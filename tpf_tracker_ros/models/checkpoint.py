@@ -3,20 +3,41 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn, Tensor
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models.network import TrackingNetwork
+from tpf_tracker_ros.models.registry import create_model, find_model
 
 
-def load_weights(model: nn.Module, path: Path, *, part: Callable[[str], bool] = bool) -> None:
+def load_model(name: str, checkpoint: Path | None = None) -> TrackingNetwork:
+    """Return a network with the weights of a safetensors file; default: those in the package."""
+    path = checkpoint or find_model(name).weights
+    if path is None:
+        raise TpfError(
+            f'model {name!r} ships without weights; give a checkpoint, for example one made by: '
+            f'tpf import-weights FILE --model {name} --out {name}.safetensors'
+        )
+    model = create_model(name)
+    load_weights(model, path)
+    return model
+
+
+def load_weights(
+    model: TrackingNetwork, path: Path, *, part: Callable[[str], bool] | None = None
+) -> None:
     """
-    Load a safetensors file into the model; of part of it, only the keys that part accepts.
+    Load a safetensors file into the model; part: only the keys that it accepts, of any model.
 
-    Raises TpfError when the file is missing or broken, or when a key or shape does not fit.
+    Raises TpfError when the file is missing or broken, is that of another model, or when a key
+    or shape does not fit.
     """
     try:
-        weights = load_file(path)
+        with safe_open(path, 'pt') as file:
+            of = (file.metadata() or {}).get('model', model.name)
+            keys = file.keys()
+            weights = {key: file.get_tensor(key) for key in keys}
     except FileNotFoundError:
         raise TpfError(f'checkpoint {path} does not exist') from None
     except (SafetensorError, OSError) as error:
@@ -24,16 +45,21 @@ def load_weights(model: nn.Module, path: Path, *, part: Callable[[str], bool] = 
             f'checkpoint {path} is not a readable safetensors file ({error}); convert published '
             '.pth files with: tpf import-weights FILE --model NAME --out FILE.safetensors'
         ) from None
-    weights = {key: value for key, value in weights.items() if part(key)}
-    wanted = {key: value for key, value in model.state_dict().items() if part(key)}
+    if part is None and model.name and of != model.name:
+        raise TpfError(f'checkpoint {path}: this is a {of} file, the model is {model.name}')
+    accept = part or bool
+    weights = {key: value for key, value in weights.items() if accept(key)}
+    wanted = {key: value for key, value in model.state_dict().items() if accept(key)}
     check_keys(wanted, weights, source=str(path))
     model.load_state_dict(weights, strict=False)
 
 
-def save_weights(model: nn.Module, path: Path, *, metadata: dict[str, str]) -> None:
-    """Write the model's weights and a few words on where they come from."""
+def save_weights(
+    model: TrackingNetwork, path: Path, *, metadata: dict[str, str] | None = None
+) -> None:
+    """Write the model's weights, its name and a few words on where they come from."""
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, path, metadata=metadata)
+    save_file(weights, path, metadata={'model': model.name, **(metadata or {})})
 
 
 def check_keys(expected: dict[str, Tensor], found: dict[str, Tensor], *, source: str) -> None:

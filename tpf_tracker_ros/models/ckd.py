@@ -14,7 +14,7 @@ from torch import nn, Tensor
 from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.layers.vit import template_bias, VisionTransformer
-from tpf_tracker_ros.models.tpf import TpfOutput as Maps
+from tpf_tracker_ros.models.network import Maps
 
 Pair = tuple[Tensor, Tensor]  # of the RGB and the thermal stream
 

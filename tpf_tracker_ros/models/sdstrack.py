@@ -23,7 +23,7 @@ from tpf_tracker_ros.models.layers.vit import (
     to_slots,
     VisionTransformer,
 )
-from tpf_tracker_ros.models.tpf import TpfOutput as Maps
+from tpf_tracker_ros.models.network import Maps
 
 
 @dataclass(frozen=True)

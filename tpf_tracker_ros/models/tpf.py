@@ -5,6 +5,7 @@ One definition, three sizes. The tracker's network is that of OSTrack-256; the f
 and the second, dynamic template are our reconstruction (see docs/model.md).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,9 @@ from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.layers.mamba import DIRECTIONS
 from tpf_tracker_ros.models.layers.pfa import PixelFusionAdapter
 from tpf_tracker_ros.models.layers.vit import VisionTransformer
-from tpf_tracker_ros.models.registry import register_model
+from tpf_tracker_ros.models.network import Crops, Maps, TrackingNetwork
+from tpf_tracker_ros.models.published import ostrack_weights
+from tpf_tracker_ros.models.registry import PublishedKeys, register_model
 
 
 @dataclass(frozen=True)
@@ -39,21 +42,22 @@ class TpfConfig:
     pfa_directions: tuple[str, ...] = DIRECTIONS  # in which the joint mixer scans
 
 
-@dataclass(frozen=True)
-class TpfOutput:
-    """Maps of the centre head: score (B, 1, G, G), size (B, 2, G, G), offset (B, 2, G, G)."""
+class Tpf(TrackingNetwork):
+    """Pixels are fused first; what follows sees one image, as a tracker of RGB alone would."""
 
-    score: Tensor
-    size: Tensor
-    offset: Tensor
-
-
-class Tpf(nn.Module):
-    """fuse -> embed -> forward; the parts are methods so that templates are computed once."""
+    max_templates = 2
+    fuses = True
 
     def __init__(self, config: TpfConfig) -> None:
         super().__init__()
         self.config = config
+        self.crops = Crops(
+            template_size=config.template_size,
+            search_size=config.search_size,
+            template_grid=config.template_size // config.stride,
+            search_grid=config.search_size // config.stride,
+            framing=config.framing,
+        )
         self.pfa = PixelFusionAdapter(
             channels=config.pfa_channels,
             stride=config.pfa_stride,
@@ -66,8 +70,8 @@ class Tpf(nn.Module):
             heads=config.heads,
             mlp_ratio=config.mlp_ratio,
             stride=config.stride,
-            grid_z=config.template_size // config.stride,
-            grid_x=config.search_size // config.stride,
+            grid_z=self.crops.template_grid,
+            grid_x=self.crops.search_grid,
             stem=config.stem,
             ce_blocks=config.ce_blocks,
             ce_keep=config.ce_keep,
@@ -75,44 +79,70 @@ class Tpf(nn.Module):
         self.box_head = CentreHead(config.dim, config.head_channels)
         self.segment_dynamic = nn.Parameter(torch.zeros(1, 1, config.dim))
 
-    def fuse(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+    def merge(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Fused images (B, 3, H, W) from normalised RGB and thermal (B, 3, H, W) of any size."""
         return self.pfa(rgb, thermal)
 
-    def embed(self, fused: Tensor) -> Tensor:
-        """Patch tokens (B, N, D) of fused template or search crops (B, 3, S, S)."""
-        return self.backbone.patch_embed(fused)
+    def template(self, merged: Tensor) -> Tensor:
+        """Patch tokens (B, Nz, D) of fused template crops (B, 3, T, T)."""
+        return self.backbone.patch_embed(merged)
 
-    def forward(self, templates: Tensor, search: Tensor) -> TpfOutput:
-        """Head maps from tokens, see features."""
-        return TpfOutput(*self.box_head(self.features(templates, search)))
+    def search(self, templates: Tensor, merged: Tensor) -> Maps:
+        """Head maps from the tokens of one or two templates (B, K, Nz, D), see the contract."""
+        features, similarity = self.features(templates, merged)
+        return Maps(*self.box_head(features), similarity=similarity)
 
-    def features(self, templates: Tensor, search: Tensor) -> Tensor:
-        """
-        Return what the head sees of the search image, (B, D, G, G).
+    def features(self, templates: Tensor, merged: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what the head sees of fused search crops, (B, D, G, G), and the similarity."""
+        tokens = self.backbone.patch_embed(merged)
+        similarity = None
+        if self.training and self.backbone.correlation is not None:
+            similarity = self.backbone.correlation.similarity(templates.flatten(1, 2), tokens)
+        return self._stream(templates, tokens), similarity
 
-        templates: tokens (B, K * Nz, D) of the initial template and, with K = 2, of the
-        dynamic one; search: tokens (B, Nx, D).
-        """
+    def _stream(self, templates: Tensor, tokens: Tensor) -> Tensor:
         initial = torch.zeros_like(self.segment_dynamic)
-        count = templates.shape[1] // self.backbone.grid_z**2
-        segments = torch.cat([initial, self.segment_dynamic])[:count]
-        return self.backbone(templates, search, segments)
+        segments = torch.cat([initial, self.segment_dynamic])[: templates.shape[1]]
+        return self.backbone(templates.flatten(1, 2), tokens, segments)
+
+    def parts(
+        self, templates: Tensor, rgb: Tensor, thermal: Tensor
+    ) -> dict[str, Callable[[], object]]:
+        """Name the parts of a search step in their order, see the contract."""
+        fused = self.merge(rgb, thermal)
+        tokens = self.backbone.patch_embed(fused)
+        features = self._stream(templates, tokens)
+        return {
+            'pfa': lambda: self.merge(rgb, thermal),
+            'embedding': lambda: self.backbone.patch_embed(fused),
+            'backbone': lambda: self._stream(templates, tokens),
+            'head': lambda: self.box_head(features),
+        }
+
+    def group(self, key: str) -> str:
+        """Tell the group of a weight by its key."""
+        return {'pfa': 'adapter', 'backbone': 'backbone'}.get(key.partition('.')[0], 'head')
 
 
-@register_model
+# The rest of the model is ours: fusion starts as plain averaging.
+OSTRACK = PublishedKeys(
+    convert=ostrack_weights, ours=lambda key: key.startswith(('backbone.', 'box_head.'))
+)
+
+
+@register_model(published=OSTRACK)
 def tpf_base() -> Tpf:
     """ViT-B at 128/256 px; loads OSTrack-256 and DropMAE/DropTrack checkpoints."""
     return Tpf(TpfConfig())
 
 
-@register_model
+@register_model(published=OSTRACK)
 def tpf_small() -> Tpf:
     """ViT-S at 128/256 px."""
     return Tpf(TpfConfig(dim=384, heads=6, head_channels=128, pfa_channels=16))
 
 
-@register_model
+@register_model()
 def tpf_tiny() -> Tpf:
     """Three narrow blocks behind a convolutional stem at 64/128 px; for plain CPUs."""
     return Tpf(

@@ -25,12 +25,12 @@ LEASH = 1.35  # factor by which a size may leave that of the last CONFIDENT fram
 
 
 class TpfTracker:
-    """Tracks one target with a TPF network; see the Tracker protocol for the verbs."""
+    """Tracks one target with a network; see the Tracker protocol for the verbs."""
 
-    def __init__(self, name: str, engine: Engine, config: TrackerConfig) -> None:
-        self.name, self.device = name, engine.device
+    def __init__(self, engine: Engine, config: TrackerConfig) -> None:
+        self.name, self.device, self.fuses = engine.network.name, engine.device, engine.fuses
         self.state = TrackState.IDLE
-        self._engine, self._framing = engine, engine.framing
+        self._engine, self._framing = engine, engine.crops.framing
         self._range = ThermalRange()
         self._idle_range = ThermalRange()  # of the frames fused while there is no target
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
@@ -63,8 +63,8 @@ class TpfTracker:
         self._margin = min(10.0, *(box[2:] / 2))  # BASE's 10 px would blow up a small target
         self._range.reset(pair.thermal)
         crop, self._modality = self._template_crop(pair)
-        self._initial = self._engine.embed_template(*crop)
-        self._templates = [self._initial, self._initial]
+        self._initial = self._engine.keep_template(*crop)
+        self._templates = [self._initial] * self._engine.max_templates
         self._dynamic = {}
         self._memory.reset(box)
         self._error = self._measure_error(pair)
@@ -87,7 +87,7 @@ class TpfTracker:
             wide = self._framing.wide
             factor = wide if lost and wide else self._framing.search
             window = self._search_window(expected, factor)
-            crop, modality = self._crop(pair, window, self._engine.search_size)
+            crop, modality = self._crop(pair, window, self._engine.crops.search_size)
             if modality != self._modality:
                 self._follow_modality(pair, modality)
         with _timed(stages, 'network'):
@@ -103,9 +103,9 @@ class TpfTracker:
         shown = clip_box(self._box, self._size, self._margin)
         return TrackResult(shown, score, self.state, modality, updated, stages)
 
-    def fuse(self, pair: FramePair) -> np.ndarray:
+    def fuse(self, pair: FramePair) -> np.ndarray | None:
         """
-        Return the whole frame fused: uint8 (H, W, 3) RGB. Works before initialize, too.
+        Return the whole frame fused: uint8 (H, W, 3) RGB, None from a network that fuses none.
 
         One thread may fuse while another one tracks: fusing leaves what tracking uses as it is.
         """
@@ -135,13 +135,13 @@ class TpfTracker:
         jump of more than the target's size leaves it.
         """
         window = self._search_window(expected, self._framing.wide)
-        crop, _ = self._crop(pair, window, self._engine.search_size)
+        crop, _ = self._crop(pair, window, self._engine.crops.search_size)
         relative, wide_score = self._engine.locate(self._templates, *crop)
         return (window.to_image(relative), wide_score) if wide_score > score else (found, score)
 
     def _template_crop(self, pair: FramePair) -> tuple[tuple, str]:
         window = self._window(self._box, self._framing.template)
-        return self._crop(pair, window, self._engine.template_size)
+        return self._crop(pair, window, self._engine.crops.template_size)
 
     def _follow_modality(self, pair: FramePair, modality: str) -> None:
         """
@@ -151,11 +151,11 @@ class TpfTracker:
         what lies at its last place is the target as the new images show it. A template of the
         last time with these images is kept and preferred.
         """
-        if self.state is TrackState.LOST:
+        if self.state is TrackState.LOST or len(self._templates) < 2:
             return
-        self._dynamic[self._modality] = self._templates[1]
+        self._dynamic[self._modality] = self._templates[-1]
         if modality not in self._dynamic:
-            self._dynamic[modality] = self._engine.embed_template(*self._template_crop(pair)[0])
+            self._dynamic[modality] = self._engine.keep_template(*self._template_crop(pair)[0])
         self._templates = [self._initial, self._dynamic[modality]]
         self._modality = modality
         self._memory.skip()
@@ -201,7 +201,7 @@ class TpfTracker:
         for right, down in FIRST_VIEWS if self.config.box_calibration else ():
             view = np.array([x + right * w, y + down * h, w, h])
             window = self._search_window(view, self._framing.search)
-            crop, _ = self._crop(pair, window, self._engine.search_size)
+            crop, _ = self._crop(pair, window, self._engine.crops.search_size)
             found = window.to_image(self._engine.locate(self._templates, *crop)[0])
             place = (centre(found) - centre(self._box)) / found[2:]
             if np.abs(place).max() < 0.5:
@@ -261,7 +261,7 @@ class TpfTracker:
             self.state = TrackState.TRACKING
 
     def _renew_template(self, pair: FramePair, score: float) -> bool:
-        if self.config.ndtu_interval == 0:
+        if self.config.ndtu_interval == 0 or len(self._templates) < 2:
             return False
         if self.state is not TrackState.TRACKING:
             self._memory.skip()
@@ -271,7 +271,7 @@ class TpfTracker:
         )
         if template is None:
             return False
-        self._templates = [self._initial, self._engine.embed_template(*template)]
+        self._templates = [self._initial, self._engine.keep_template(*template)]
         return True
 
 

@@ -47,6 +47,7 @@ class Tracker(Protocol):
 
     name: str
     device: str
+    fuses: bool  # whether its network fuses the two images into one
     state: TrackState
 
     def initialize(self, pair: FramePair, box: np.ndarray) -> None:
@@ -55,11 +56,12 @@ class Tracker(Protocol):
     def track(self, pair: FramePair) -> TrackResult:
         """Find the target in the next pair. Raises TpfError before initialize."""
 
-    def fuse(self, pair: FramePair) -> np.ndarray:
+    def fuse(self, pair: FramePair) -> np.ndarray | None:
         """
         Return the whole frame as the network sees it fused: uint8 (H, W, 3) RGB.
 
-        One other thread may call it while any of the rest runs.
+        None where the network fuses no pixels. Works before initialize, too. One other thread
+        may call it while any of the rest runs.
         """
 
     def configure(self, **changes: float) -> None:

@@ -10,24 +10,24 @@ from tpf_tracker_ros.core.boxes import from_centre
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.models.layers.head import decode
-from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.losses.tracking import denormalized, fuse_view
-from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
+from tpf_tracker_ros.models.network import TrackingNetwork
+from tpf_tracker_ros.training.losses.tracking import keep_templates, merge_view
+from tpf_tracker_ros.training.samples.world import Batch, SEARCH
 
 
 @torch.no_grad()
-def draw_samples(model: Tpf, batch: Batch, path: Path, *, count: int = 6) -> None:
+def draw_samples(model: TrackingNetwork, batch: Batch, path: Path, *, count: int = 6) -> None:
     """Write a sheet, a row a sample: RGB, thermal and fused search view with both boxes."""
     training = model.training
     model.eval()
-    fused = fuse_view(model, batch, SEARCH)
-    template = model.embed(fuse_view(model, batch, INITIAL))
-    maps = model(template, model.embed(fused))
+    merged = merge_view(model, batch, SEARCH)
+    maps = model(keep_templates(model, batch, dynamic=False), merged)
     model.train(training)
     found, score = decode(maps.score, maps.size, maps.offset)
+    seen = model.normalization.undo(merged) if model.fuses else batch.rgb[SEARCH]
     rows = []
-    for index in range(min(count, len(fused))):
-        views = batch.rgb[SEARCH], batch.thermal[SEARCH], denormalized(fused)
+    for index in range(min(count, len(seen))):
+        views = batch.rgb[SEARCH], batch.thermal[SEARCH], seen
         rgb, thermal, image = (_picture(view[index]) for view in views)
         boxes = (box[index].tolist() for box in (found, batch.box))
         box, truth = (from_centre(*np.array(b) * image.shape[0]) for b in boxes)

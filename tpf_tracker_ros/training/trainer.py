@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
-from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.training.pictures import draw_samples
 from tpf_tracker_ros.training.ranks import Ranks
 from tpf_tracker_ros.training.samples.disk import DataConfig, Mixture
@@ -75,7 +75,7 @@ class Training:
         self.ranks = Ranks(device)
         self.device = self.ranks.device
         torch.manual_seed(config.seed)
-        self.model: Tpf = create_model(config.model)
+        self.model: TrackingNetwork = create_model(config.model)
         self._initialize()
         self.network = self.build().to(self.device, memory_format=torch.channels_last)
         self.average = AveragedModel(
@@ -98,13 +98,14 @@ class Training:
         config = self.config
 
         def of_adapter(key: str) -> bool:
-            return key.startswith('pfa.')
+            return self.model.group(key) == 'adapter'
 
         def of_the_rest(key: str) -> bool:
-            return not (config.init_adapter and of_adapter(key))
+            return not of_adapter(key)
 
         if config.init_weights:
-            load_weights(self.model, Path(config.init_weights), part=of_the_rest)
+            part = of_the_rest if config.init_adapter else None
+            load_weights(self.model, Path(config.init_weights), part=part)
         if config.init_adapter not in ('', 'fresh'):
             load_weights(self.model, Path(config.init_adapter), part=of_adapter)
 
@@ -117,12 +118,12 @@ class Training:
 
     def _views(self) -> dict[str, Any]:
         """Sizes and shape of the views that the network takes, for World.sample."""
-        settings = self.model.config
+        crops = self.model.crops
         return {
-            'template_size': settings.template_size,
-            'search_size': settings.search_size,
-            'grid_z': settings.template_size // settings.stride,
-            'framing': settings.framing,
+            'template_size': crops.template_size,
+            'search_size': crops.search_size,
+            'grid_z': crops.template_grid,
+            'framing': crops.framing,
         }
 
     def build(self) -> nn.Module:
@@ -133,7 +134,7 @@ class Training:
         """'loss' to minimise and further terms to log."""
         raise NotImplementedError
 
-    def finished(self, network: nn.Module) -> Tpf:
+    def finished(self, network: nn.Module) -> TrackingNetwork:
         """Return the plain network that a trained (or averaged) one comes down to."""
         return network
 

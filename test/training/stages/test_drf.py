@@ -64,8 +64,8 @@ def test_the_folded_network_gives_the_same_maps_and_has_no_parameter_more(form):
     for layer in model.box_head.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)
-    templates, search = torch.randn(2, 16, 32), torch.randn(2, 64, 32)
-    expected = model.box_head(relevant(model.features(templates, search)))
+    templates, search = torch.randn(2, 1, 16, 32), torch.randn(2, 3, 64, 64)
+    expected = model.box_head(relevant(model.features(templates, search)[0]))
     folded = fold(model, relevant)
     maps = folded(templates, search)
     for found, wanted in zip((maps.score, maps.size, maps.offset), expected):
@@ -97,11 +97,11 @@ def test_the_saved_weights_are_those_of_the_plain_network(tmp_path):
     load_weights(plain, tmp_path / 'tpf_tiny.safetensors')
     batch = training._sample()
     network = training.average.module.eval()
-    templates, search = (network['model'].embed(batch.rgb[view] - 0.5) for view in (0, 2))
+    template, search = (batch.rgb[view] - 0.5 for view in (0, 2))
     with torch.no_grad():
-        expected, _, _ = network['model'].box_head(
-            network['relevant'](network['model'].features(templates, search))
-        )
+        templates = network['model'].template(template)[:, None]
+        features, _ = network['model'].features(templates, search)
+        expected, _, _ = network['model'].box_head(network['relevant'](features))
         found = plain.eval()(templates, search).score
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     head = (tmp_path / 'log.csv').read_text().splitlines()[0]

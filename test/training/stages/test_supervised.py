@@ -97,7 +97,7 @@ def test_backbone_and_adapter_can_come_from_two_files(tmp_path, adapter):
     weights = packaged_weights('tpf_tiny')
     other = create_model('tpf_tiny')
     torch.nn.init.constant_(other.pfa.out.weight, 0.5)
-    save_weights(other, tmp_path / 'other.safetensors', metadata={})
+    save_weights(other, tmp_path / 'other.safetensors')
     chosen = str(tmp_path / 'other.safetensors') if adapter == 'file' else adapter
     config = replace(CONFIG, init_weights=str(weights), init_adapter=chosen)
     state = SupervisedTraining(config, tmp_path).model.state_dict()

@@ -1,13 +1,11 @@
-"""What a TPF network loses on a batch of the world: boxes, score map, matches of the stem."""
+"""What a network loses on a batch of the world: boxes, score map, matches of the stem."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
-from tpf_tracker_ros.engines.engine import MEAN, STD
 from tpf_tracker_ros.models.layers.head import decode
-from tpf_tracker_ros.models.tpf import Tpf, TpfOutput
+from tpf_tracker_ros.models.network import Maps, TrackingNetwork
 from tpf_tracker_ros.training.losses.fusion import (
     box_at,
     focal_loss,
@@ -29,14 +27,14 @@ class Losses:
     iou: Tensor
 
 
-def compute_losses(model: Tpf, batch: Batch, *, dynamic: bool) -> Losses:
+def compute_losses(model: TrackingNetwork, batch: Batch, *, dynamic: bool) -> Losses:
     """One forward pass over a batch of the world, with or without the dynamic template."""
-    templates, search = embed_views(model, batch, dynamic=dynamic)
-    return losses_of(model(templates, search), batch, matches_of(model, templates, search, batch))
+    templates = keep_templates(model, batch, dynamic=dynamic)
+    return losses_of(model(templates, merge_view(model, batch, SEARCH)), batch)
 
 
-def losses_of(maps: TpfOutput, batch: Batch, matching: Tensor) -> Losses:
-    """Give the terms of a head's maps; in float32, as half precision would round 1 - 1e-4 to 1."""
+def losses_of(maps: Maps, batch: Batch) -> Losses:
+    """Give the terms of a network's maps; in float32, as half precision rounds 1 - 1e-4 to 1."""
     score = maps.score.float().clamp(1e-4, 1 - 1e-4)
     size, offset = maps.size.float(), maps.offset.float()
     grid = score.shape[-1]
@@ -56,46 +54,27 @@ def losses_of(maps: TpfOutput, batch: Batch, matching: Tensor) -> Losses:
         giou=mean(giou_loss(box, truth)),
         l1=mean((box - truth).abs().mean(1)),
         score=focal_loss(score, target),
-        matching=matching,
+        matching=_matching(maps, batch),
         iou=iou,
     )
 
 
-def embed_views(model: Tpf, batch: Batch, *, dynamic: bool) -> tuple[Tensor, Tensor]:
-    """Tokens of the template or templates (B, K * Nz, D) and of the search view (B, Nx, D)."""
-    views = (INITIAL, DYNAMIC, SEARCH) if dynamic else (INITIAL, SEARCH)
-    *templates, search = (model.embed(fuse_view(model, batch, view)) for view in views)
-    return torch.cat(templates, 1), search
+def keep_templates(model: TrackingNetwork, batch: Batch, *, dynamic: bool) -> Tensor:
+    """Return what the network keeps of the template, or of both, (B, K, ...)."""
+    views = (INITIAL, DYNAMIC) if dynamic and model.max_templates > 1 else (INITIAL,)
+    return torch.stack([model.template(merge_view(model, batch, view)) for view in views], 1)
 
 
-def matches_of(model: Tpf, templates: Tensor, search: Tensor, batch: Batch) -> Tensor:
-    """Give matching loss of the stem's features; zero for a model without explicit correlation."""
-    correlation = model.backbone.correlation
-    if correlation is None:
-        return search.new_zeros(())
-    similarity = correlation.similarity(templates, search)  # (B, Nx, K * Nz)
-    count = templates.shape[1] // batch.seen.shape[2]
+def merge_view(model: TrackingNetwork, batch: Batch, view: int) -> Tensor:
+    """Return what the network sees of one view of a batch: (B, C, S, S), normalised."""
+    normalize = model.normalization.apply
+    return model.merge(normalize(batch.rgb[view]), normalize(batch.thermal[view]))
+
+
+def _matching(maps: Maps, batch: Batch) -> Tensor:
+    """Give matching loss of the stem's features; zero for a network that compares none."""
+    if maps.similarity is None:
+        return maps.score.new_zeros(())
+    count = maps.similarity.shape[2] // batch.seen.shape[2]
     matches, seen = batch.matches[:, :count], batch.seen[:, :count]
-    return matching_loss(similarity, matches.flatten(1, 2), seen.flatten(1, 2))
-
-
-def fuse_view(model: Tpf, batch: Batch, view: int) -> Tensor:
-    """Return the fused image (B, 3, S, S) of one view of a batch, normalised."""
-    return model.fuse(normalized(batch.rgb[view]), normalized(batch.thermal[view]))
-
-
-def normalized(image: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in 0..1 in the network's normalised space."""
-    mean, std = _mean_and_std(image.device)
-    return (image - mean) / std
-
-
-def denormalized(image: Tensor) -> Tensor:
-    """Return the inverse of normalized."""
-    mean, std = _mean_and_std(image.device)
-    return image * std + mean
-
-
-@cache  # a copy from the host in each batch would wait for the GPU
-def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
-    return tuple(torch.tensor(each, device=device).view(3, 1, 1) for each in (MEAN, STD))
+    return matching_loss(maps.similarity, matches.flatten(1, 2), seen.flatten(1, 2))

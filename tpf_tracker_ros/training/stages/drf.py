@@ -17,9 +17,10 @@ from torch import nn, Tensor
 from torch.func import functional_call
 import torch.nn.functional as F
 from tpf_tracker_ros.models.layers.head import CentreHead
-from tpf_tracker_ros.models.tpf import Tpf, TpfOutput
-from tpf_tracker_ros.training.losses.tracking import embed_views, losses_of, matches_of
-from tpf_tracker_ros.training.samples.world import Batch
+from tpf_tracker_ros.models.network import Maps
+from tpf_tracker_ros.models.tpf import Tpf
+from tpf_tracker_ros.training.losses.tracking import keep_templates, losses_of, merge_view
+from tpf_tracker_ros.training.samples.world import Batch, SEARCH
 from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
 
 
@@ -56,12 +57,13 @@ class DrfTraining(SupervisedTraining):
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         """Return the supervised losses on the relevant features, and what decouples the others."""
         config, model = self.config, self.model
-        templates, search = embed_views(model, batch, dynamic=self.draw_dynamic())
-        matching = matches_of(model, templates, search, batch)
-        features = model.features(templates, search)  # (B, D, G, G)
+        templates = keep_templates(model, batch, dynamic=self.draw_dynamic())
+        merged = merge_view(model, batch, SEARCH)
+        features, similarity = model.features(templates, merged)  # (B, D, G, G)
         relevant = self.network['relevant'](features)
         irrelevant = self.network['irrelevant'](features)
-        terms = self.weigh(losses_of(TpfOutput(*model.box_head(relevant)), batch, matching))
+        maps = Maps(*model.box_head(relevant), similarity=similarity)
+        terms = self.weigh(losses_of(maps, batch))
         decoupling = {
             'orthogonality': orthogonality(relevant, irrelevant),
             'reconstruction': (features - (relevant + irrelevant)).float().square().mean(),

@@ -18,7 +18,7 @@ from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.training.experts import box_mean, Fuse, load_expert, luminance
 from tpf_tracker_ros.training.losses.fusion import box_at, focal_loss, gaussian_target, giou_loss
-from tpf_tracker_ros.training.losses.tracking import denormalized, fuse_view, normalized
+from tpf_tracker_ros.training.losses.tracking import merge_view
 from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
 from tpf_tracker_ros.training.trainer import LoopConfig, Training
 
@@ -78,7 +78,7 @@ class MadTraining(Training):
         """Distances to the experts on the search view, weighted for each image."""
         config = self.config
         taught = teach(self.experts, batch.rgb[SEARCH], batch.thermal[SEARCH])
-        fused = denormalized(fuse_view(self.model, batch, SEARCH).float())
+        fused = self.model.normalization.undo(merge_view(self.model, batch, SEARCH).float())
         weights = self.weigh(batch, taught)
         cost, terms = distill(fused, taught, config)
         mean = {name: (weights * term).sum(1).mean() for name, term in terms.items()}
@@ -107,10 +107,10 @@ class MadTraining(Training):
     def _tracking_cost(self, batch: Batch, expert: Fuse) -> Tensor:
         """Return what the frozen tracker loses on an expert's images of each sample: (B,)."""
         template, search = (
-            self.tracker.embed(normalized(expert(batch.rgb[view], batch.thermal[view])))
+            self.tracker.normalization.apply(expert(batch.rgb[view], batch.thermal[view]))
             for view in (INITIAL, SEARCH)
         )
-        maps = self.tracker(template, search)
+        maps = self.tracker(self.tracker.template(template)[:, None], search)
         score = maps.score.float().clamp(1e-4, 1 - 1e-4)
         grid = score.shape[-1]
         target = gaussian_target(batch.box, grid)

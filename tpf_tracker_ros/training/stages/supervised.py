@@ -10,12 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn, Tensor
 from tpf_tracker_ros.training.experts import load_expert
-from tpf_tracker_ros.training.losses.tracking import (
-    compute_losses,
-    denormalized,
-    Losses,
-    normalized,
-)
+from tpf_tracker_ros.training.losses.tracking import compute_losses, Losses
 from tpf_tracker_ros.training.samples.world import Batch, SEARCH
 from tpf_tracker_ros.training.stages.mad import distill, DistillConfig, quality_weights, teach
 from tpf_tracker_ros.training.trainer import LoopConfig, Training
@@ -69,7 +64,9 @@ class SupervisedTraining(Training):
         sound, first = sound[:count], first[:count]
         rgb, thermal = batch.rgb[SEARCH][first], batch.thermal[SEARCH][first]
         taught = teach(self.experts, rgb, thermal)
-        fused = denormalized(self.model.fuse(normalized(rgb), normalized(thermal)).float())
+        normalization = self.model.normalization
+        merged = self.model.merge(normalization.apply(rgb), normalization.apply(thermal))
+        fused = normalization.undo(merged.float())
         cost, _ = distill(fused, taught, config.fusion)
         each = (quality_weights(taught, config.fusion) * cost).sum(1)
         fusion = (each * sound).sum() / sound.sum().clamp(min=1)
