@@ -99,3 +99,36 @@ def train_drf(**options: Any) -> None:
     from tpf_tracker_ros.training.stages.drf import DrfConfig, DrfTraining
 
     _run_stage(DrfTraining, DrfConfig, **options)
+
+
+@train.command('distil', epilog=examples('tpf train distil --out runs/tpf_tiny_distil'))
+@_run_options('tpf_tiny_distil.toml')
+def train_distil(**options: Any) -> None:
+    """
+    Train the tracker on painted and real images with a teacher's features.
+
+    --config is an experiment in TOML; the default is tpf_tiny_distil.toml of the package.
+    """
+    from tpf_tracker_ros.training.stages.distil import DistilConfig, DistilTraining
+
+    _run_stage(DistilTraining, DistilConfig, **options)
+
+
+@train.command('pack', epilog=examples('tpf train pack train_pool runs/pack'))
+@click.argument('source', type=click.Path(path_type=Path))
+@click.argument('folder', type=click.Path(path_type=Path))
+@click.option(
+    '--teacher', default='tpf_tiny', show_default=True, help='Tracker that labels the road films.'
+)
+def train_pack(source: Path, folder: Path, teacher: str) -> None:
+    """
+    Pack real images for training into one small folder.
+
+    An experiment names it as folder in [world.real]; docs/training.md says what SOURCE holds.
+    """
+    from tpf_tracker_ros.tracking.load import load_tracker
+    from tpf_tracker_ros.training.samples.pack import make_pack
+
+    tracker = load_tracker(teacher, device='cpu')
+    written = make_pack(source, folder, lambda: tracker)
+    click.echo(', '.join(f'{count} {name}' for name, count in written.items()))

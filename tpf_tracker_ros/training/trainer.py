@@ -25,7 +25,8 @@ from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.training.pictures import draw_samples
 from tpf_tracker_ros.training.ranks import Ranks
 from tpf_tracker_ros.training.samples.disk import DataConfig, Mixture
-from tpf_tracker_ros.training.samples.world import Batch, World, WorldConfig
+from tpf_tracker_ros.training.samples.real_world import open_world
+from tpf_tracker_ros.training.samples.world import Batch, WorldConfig
 from tqdm import tqdm
 
 # May change when a run goes on.
@@ -89,7 +90,7 @@ class Training:
         )
         seed = config.seed + 1000 * self.ranks.rank
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.world = World(config.world, self.generator)
+        self.world = open_world(config.world, self.generator)
         self.mixture = self._open_data() if config.data else None
         self._mixed: Iterator[Batch] | None = None
         self.step, self._began, self._stop_at = 0, time.perf_counter(), math.inf

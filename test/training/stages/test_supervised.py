@@ -9,6 +9,7 @@ from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
 from tpf_tracker_ros.training.samples.world import WorldConfig
 from tpf_tracker_ros.training.stages import supervised
+from tpf_tracker_ros.training.stages.distil import DistilConfig
 from tpf_tracker_ros.training.stages.drf import DrfConfig
 from tpf_tracker_ros.training.stages.mad import DistillConfig, MadConfig
 from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
@@ -21,7 +22,7 @@ CONFIG = SupervisedConfig(
 
 @pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('tpf_*.toml')), ids=lambda p: p.stem)
 def test_every_experiment_of_the_package_is_valid(path):
-    kinds = {'mad': MadConfig, 'drf': DrfConfig}
+    kinds = {'mad': MadConfig, 'drf': DrfConfig, 'distil': DistilConfig}
     kind = kinds.get(path.stem.rpartition('_')[2], SupervisedConfig)
     assert read_config(path, kind).steps > 0
 

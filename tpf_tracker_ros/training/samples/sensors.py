@@ -39,6 +39,7 @@ class SensorConfig:
     blur_share: float = 0.3  # of RGB
     thermal_blur_share: float = 0.5  # thermal optics are softer
     noise: float = 0.03  # largest typical deviation of sensor noise
+    stripe_share: float = 0.15  # thermal images whose rows or columns have such offsets
     border_share: float = 0.25  # sides of views that reach beyond the image, where all reads zero
     border_cut: float = 0.3  # most of a target's side that lies there in a later view
 
@@ -68,9 +69,7 @@ def degrade(
     thermal = torch.where(draw.chance(config.thermal_blur_share), blurred[:, 3:], thermal)
 
     rgb, thermal = _expose(rgb, thermal, config, draw)
-    for image in (rgb, thermal):
-        deviation = draw.between(0, 1) ** 2 * 2 * config.noise
-        image += torch.randn(image.shape, generator=generator, device=image.device) * deviation
+    rgb, thermal = add_noise(rgb, config, generator), add_noise(thermal, config, generator)
 
     rgb, thermal = _leave_out(rgb, thermal, config, draw)
     if rgb.shape[-1] != size:
@@ -80,6 +79,30 @@ def degrade(
         )
     inside = _image_area(size, config.border_share, cut, generator, box)
     return rgb * inside, thermal * inside
+
+
+def add_noise(image: Tensor, config: SensorConfig, generator: Generator) -> Tensor:
+    """
+    Images (B, C, S, S) with sensor noise, each with a deviation of its own.
+
+    Most have little. In a share of thermal ones, of one channel, each row or each column has an
+    offset besides, as the read-out of uncooled cameras leaves it.
+    """
+    batch = len(image)
+
+    def between(low: float, high: float) -> Tensor:
+        return uniform(low, high, batch, 1, 1, 1, generator=generator)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(batch, *shape, generator=generator, device=image.device)
+
+    deviation = between(0, 1) ** 2 * 2 * config.noise
+    size = image.shape[-1]
+    upright = between(0, 1) < 0.5
+    stripes = torch.where(upright, normal(1, 1, size), normal(1, size, 1))
+    share = config.stripe_share if image.shape[1] == 1 else 0.0
+    striped = (between(0, 1) < share) * deviation
+    return image + normal(*image.shape[1:]) * deviation + stripes * striped
 
 
 def degrade_real(

@@ -22,6 +22,7 @@ from tpf_tracker_ros.data.textures import (
     support,
     uniform,
 )
+from tpf_tracker_ros.training.samples.real import RealConfig
 from tpf_tracker_ros.training.samples.sensors import degrade, draw_failing, SensorConfig
 
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
@@ -79,6 +80,7 @@ class WorldConfig:
     search_aspect: float = 0.2  # deviation of the log aspect ratio of the search view
     faint_share: float = 0.12  # views in which an object shows in one modality only
     faint_strength: tuple[float, float] = (0.0, 0.3)  # with which it shows in the other
+    real: RealConfig = field(default_factory=RealConfig)
     sensors: SensorConfig = field(default_factory=SensorConfig)
 
 
@@ -102,6 +104,16 @@ class Batch:
     sound: Tensor
 
 
+def join_batches(parts: list[Batch]) -> Batch:
+    """One batch of the samples of several."""
+    rest = ('box', 'matches', 'seen', 'sound')
+    return Batch(
+        tuple(torch.cat([part.rgb[view] for part in parts]) for view in range(3)),
+        tuple(torch.cat([part.thermal[view] for part in parts]) for view in range(3)),
+        *(torch.cat([getattr(part, name) for part in parts]) for name in rest),
+    )
+
+
 class World:
     """Draws batches; everything follows from the generator's seed."""
 
@@ -116,7 +128,8 @@ class World:
         )
         self._sprites = _in_chunks(paint_sprites, config.sprites, config.sprite_size, generator)
         self._support = support(self._sprites[:, CHANNELS])
-        self._detail = _detail(self._backgrounds)
+        self._aspect = torch.zeros(config.sprites, device=self.device)  # painted ones have none
+        self._detail = detail_of(self._backgrounds)
         self._nowhere = torch.tensor([9.0, 9, 0, 0], device=self.device)  # off a view's centre
         self._square = _square_support(self.device)
 
@@ -177,20 +190,34 @@ class World:
         """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
         near = self._nearness(batch)
         patch = self._chance(self.config.patch_share, batch)
-        layers, background = self._paths(near, patch)
-        sprite, shape, tint, shown = self._dresses(batch, patch)
-        reach = torch.where(patch[:, None], self._square, self._support[sprite[:, 0]])
+        background, drawn = self._draw_backgrounds(batch), self._draw_sprites(batch)
+        layers = self._paths(near, patch, background, self._aspect[drawn])
+        sprite, shape, tint, shown = self._dresses(drawn, patch)
+        reach = torch.where(patch[:, None, None], self._square, self._support[sprite[:, :, 0]])
         lure = layers[:, SEARCH, TARGET + 1, :2, 2]
         views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing, widened)
         return _Scene(layers, views, boxes, background, sprite, shape, tint, shown)
 
-    def _paths(self, near: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw_backgrounds(self, batch: int) -> Tensor:
+        """Texture indices (B,)."""
+        draw = {'generator': self.generator, 'device': self.device}
+        return torch.randint(len(self._backgrounds), (batch,), **draw)
+
+    def _draw_sprites(self, batch: int) -> Tensor:
+        """Sprite indices (B, objects) of the initial template's view."""
+        draw = {'generator': self.generator, 'device': self.device}
+        return torch.randint(len(self._sprites), (batch, self.config.objects), **draw)
+
+    def _age_sprites(self, sprite: Tensor) -> Tensor:
+        """Give the sprites (B, V, objects) that these (B, objects) become; painted ones stay."""
+        return sprite[:, None].expand(-1, 3, -1)
+
+    def _paths(self, near: Tensor, patch: Tensor, background: Tensor, aspect: Tensor) -> Tensor:
         """
-        Where every layer is in every view, and the background textures that lie there.
+        Where every layer is in every view: maps (B, V, L, 3, 3) from layers to the world.
 
         near: (B, V, 1) how much of the motion has happened; patch: (B,) whether the target is
-        a patch of the background. Returns maps
-        (B, V, L, 3, 3) from layer coordinates to the world, and texture indices (B,).
+        a patch of the background; background: (B,) textures; aspect: (B, objects) log w/h.
         """
         config, count, draw = self.config, self.config.objects, {'generator': self.generator}
         batch = len(patch)
@@ -205,6 +232,7 @@ class World:
 
         log_aspect = self._normal(batch, 1, count + 1) * config.object_log_aspect
         log_aspect[:, :, -1] *= config.occluder_stretch
+        log_aspect[:, :, 1:] += aspect[:, None]
         log_aspect = log_aspect + stretch
         size = torch.exp(uniform(*config.object_log_size, batch, 1, count + 1, **draw))
         size[:, :, TARGET] = 1
@@ -216,7 +244,6 @@ class World:
 
         # The background starts where it has some detail, and turns and zooms about that spot, so
         # that the spot stays in sight.
-        background = torch.randint(len(self._backgrounds), (batch,), device=self.device, **draw)
         scale = torch.exp(uniform(*config.background_log_scale, batch, 1, **draw))
         span = config.background_size / scale
         zoom = torch.exp(growth[:, :, GROUND])
@@ -247,7 +274,7 @@ class World:
         covers = self._chance(config.occlusion_share, batch)[:, None]
         beside = centre[:, SEARCH, TARGET] + self._between(config.occluder_distance, batch, 2)
         centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
-        return _similarity(centre, half, angle), background
+        return _similarity(centre, half, angle)
 
     def _nearness(self, batch: int) -> Tensor:
         """
@@ -261,14 +288,20 @@ class World:
         near[:, SEARCH] = 1
         return near
 
-    def _dresses(self, batch: int, patch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sprites, shapes (B, objects), tints (B, objects, 4), what shows (B, V, objects, 2)."""
-        config, count, draw = self.config, self.config.objects, {'generator': self.generator}
-        sprite = torch.randint(len(self._sprites), (batch, count), device=self.device, **draw)
+    def _dresses(self, sprite: Tensor, patch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """
+        Dress objects in sprites (B, objects).
+
+        Returns sprites, shapes (B, V, objects), tints (B, objects, 4), what shows
+        (B, V, objects, 2).
+        """
+        config, draw = self.config, {'generator': self.generator}
+        batch, count = sprite.shape
+        sprite = self._age_sprites(sprite)
         twin = self._chance(config.twin_share, batch, count)
-        shape = torch.where(twin, sprite[:, :1], sprite)
+        shape = torch.where(twin[:, None], sprite[:, :, :1], sprite)
         dyed = twin & self._chance(config.dyed_share, batch, count)
-        sprite = torch.where(dyed, sprite[:, :1], sprite)
+        sprite = torch.where(dyed[:, None], sprite[:, :, :1], sprite)
         tint = self._between(config.object_tint, batch, count, CHANNELS)
         tint[:, 0] = 0
         # Each view for itself: now it shows, now not.
@@ -345,8 +378,8 @@ class World:
 
         canvas = look_up(ground, 0, 'reflection')
         for index in self._order():
-            dress = self._sprites[scene.sprite[:, index], :CHANNELS]
-            outline = self._sprites[scene.shape[:, index], CHANNELS:]
+            dress = self._sprites[scene.sprite[:, view, index], :CHANNELS]
+            outline = self._sprites[scene.shape[:, view, index], CHANNELS:]
             painted = look_up(torch.cat([dress, outline], 1), index + 1, 'zeros')
             colour = painted[:, :CHANNELS] + scene.tint[:, index, :, None, None]
             alpha = painted[:, CHANNELS:]
@@ -386,7 +419,7 @@ class World:
         line = torch.linspace(-0.95, 0.95, 8, device=self.device)
         spots = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
         spots = spots.expand(len(maps), -1, -1, -1)  # of the target's layer
-        outline = self._sprites[scene.shape[:, 0], CHANNELS:]
+        outline = self._sprites[scene.shape[:, SEARCH, 0], CHANNELS:]
         solid = F.grid_sample(outline, spots, align_corners=False)[:, 0, 0] > 0.5
         patch = (scene.shown[:, SEARCH, 0].amax(-1) == 0)[:, None]
         solid = solid | patch
@@ -403,7 +436,7 @@ class World:
         for index in self._order():
             inside = points @ maps[:, None, index + 1, :2, :2].transpose(-1, -2)
             inside = inside + maps[:, None, None, index + 1, :2, 2]
-            mask = self._sprites[scene.shape[:, index], CHANNELS:]
+            mask = self._sprites[scene.shape[:, view, index], CHANNELS:]
             alpha = F.grid_sample(mask, inside, align_corners=False)[:, 0, 0]
             solid = (alpha > 0.5) & (scene.shown[:, view, index].amax(-1) > 0)[:, None]
             top = torch.where(solid, index + 1, top)
@@ -416,8 +449,8 @@ class _Scene:
     views: Tensor  # (B, V, 3, 3): view coordinates -1..1 to the world
     boxes: Tensor  # (B, V, 4) cx, cy, w, h of the target relative to each view
     background: Tensor  # (B,) texture indices
-    sprite: Tensor  # (B, objects) whose dress it has
-    shape: Tensor  # (B, objects) the sprite whose silhouette it has
+    sprite: Tensor  # (B, V, objects) whose dress it has
+    shape: Tensor  # (B, V, objects) the sprite whose silhouette it has
     tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
     shown: Tensor  # (B, V, objects, 2) how much shows in rgb and in thermal
 
@@ -428,7 +461,7 @@ def _in_chunks(paint, count: int, size: int, generator: Generator) -> Tensor:
     return torch.cat([paint(chunk, size, generator) for chunk in chunks])
 
 
-def _detail(textures: Tensor) -> Tensor:
+def detail_of(textures: Tensor) -> Tensor:
     """How much each region of textures (N, 4, S, S) varies: (N, 1, S/16, S/16)."""
     mean = F.avg_pool2d(textures, 16)
     return (F.avg_pool2d(textures**2, 16) - mean**2).clamp(min=0).mean(1, keepdim=True)
@@ -466,18 +499,20 @@ def _square_support(device: torch.device, directions: int = 64) -> Tensor:
 
 
 def _bounds(maps: Tensor, reach: Tensor) -> Tensor:
-    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes with support (B, directions) under maps."""
+    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes, support (B, V, directions), under maps."""
     linear = maps[..., :2, :2]
     edges = []
     for axis in (0, 1):
         row = linear[..., axis, :]  # direction e_axis pulled back into the shape's own frame
         for sign in (1, -1):
             direction = torch.atan2(sign * row[..., 1], sign * row[..., 0]) % (2 * torch.pi)
-            steps = reach.shape[1]
+            steps = reach.shape[-1]
             at = direction * (steps / (2 * torch.pi))
             low = at.long() % steps
             part = at - at.floor()
-            reached = reach.gather(1, low) * (1 - part) + reach.gather(1, (low + 1) % steps) * part
+            nearest = torch.stack([low, (low + 1) % steps], -1)
+            before, after = reach.gather(-1, nearest).unbind(-1)
+            reached = before * (1 - part) + after * part
             edges.append(sign * reached * row.norm(dim=-1) + maps[..., axis, 2])
     right, left, bottom, top = edges
     return torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)
