@@ -17,7 +17,7 @@ from torch import nn, Tensor
 import torch.nn.functional as F
 from tpf_tracker_ros.models.layers.nanotrack import DIM, NanoBackbone
 from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.losses.tracking import embed_views, losses_of, matches_of
+from tpf_tracker_ros.training.losses.tracking import keep_templates, losses_of, merge_view
 from tpf_tracker_ros.training.samples.world import Batch, DYNAMIC, INITIAL, SEARCH
 from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
 
@@ -45,6 +45,10 @@ class DistilTraining(SupervisedTraining):
         """Return the network and the matrix."""
         super().build()
         self.teacher = load_teacher(Path(self.config.teacher_weights)).to(self.device)
+        self._tokens: list[Tensor] = []  # of the stem, in the order of the views of a batch
+        self.model.backbone.patch_embed.register_forward_hook(
+            lambda stem, images, tokens: self._tokens.append(tokens)
+        )
         return nn.ModuleDict({'model': self.model, 'show': nn.Linear(self.model.config.dim, DIM)})
 
     def finished(self, network: nn.Module) -> Tpf:
@@ -54,15 +58,15 @@ class DistilTraining(SupervisedTraining):
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         """Return the supervised losses and what the teacher would have otherwise."""
         config, model, dynamic = self.config, self.model, self.draw_dynamic()
-        templates, search = embed_views(model, batch, dynamic=dynamic)
-        matching = matches_of(model, templates, search, batch)
-        terms = self.weigh(losses_of(model(templates, search), batch, matching))
+        self._tokens.clear()
+        templates = keep_templates(model, batch, dynamic=dynamic)
+        maps = model(templates, merge_view(model, batch, SEARCH))
+        terms = self.weigh(losses_of(maps, batch))
         views = (INITIAL, DYNAMIC, SEARCH) if dynamic else (INITIAL, SEARCH)
         taught = [self._teach(batch, view) for view in views]
-        shown = self.network['show'](torch.cat([templates, search], 1))
+        shown = self.network['show'](torch.cat(self._tokens, 1))
         feature = _mean(1 - _cosine(shown, torch.cat(taught, 1)).mean(1), batch.sound)
-        similarity = model.backbone.correlation.similarity(templates, search)
-        relation = _mean(self._relation(similarity, taught), batch.sound)
+        relation = _mean(self._relation(maps.similarity, taught), batch.sound)
         loss = terms['loss'] + config.feature_weight * feature
         loss = loss + config.relation_weight * relation
         terms |= {'feature': feature, 'relation': relation, 'loss': loss}
