@@ -7,7 +7,7 @@ from tpf_tracker_ros.bench.agreement import agreement
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.engines.choose import choose_device, fastest_engine
-from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine
+from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine, halve
 from tpf_tracker_ros.engines.engine import (
     Engine,
     example_crops,
@@ -120,6 +120,7 @@ class HalfEngine(Engine):
     def __init__(self, model, dtype):
         super().__init__(model, 'cpu')
         self.dtype = dtype
+        halve(self.network, dtype)
 
     def keep_template(self, rgb, thermal):
         with torch.autocast('cpu', self.dtype):

@@ -129,7 +129,7 @@ class Engine:
     @torch.inference_mode()
     def keep_template(self, rgb: np.ndarray, thermal: np.ndarray) -> Tensor:
         """Return what the network keeps (1, ...) of a template crop: two uint8 (T, T, 3)."""
-        return self._whole_template(self._upload(rgb), self._upload(thermal))
+        return self._whole_template(as_batch(rgb), as_batch(thermal))
 
     @torch.inference_mode()
     def locate(
@@ -141,28 +141,34 @@ class Engine:
         templates: max_templates that were kept, the initial one first; rgb, thermal: uint8
         (S, S, 3).
         """
-        crop = self._upload(rgb), self._upload(thermal)
+        crop = as_batch(rgb), as_batch(thermal)
         box, score = self._whole_search(torch.stack(templates, 1), *crop)
-        return box[0].cpu().numpy(), float(score)
+        found = torch.cat([box[0], score.float()]).cpu().numpy()  # one wait for the device
+        return found[:4], float(found[4])
 
     @torch.inference_mode()
     def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray | None:
         """Return the fused image, uint8 (H, W, 3) RGB; None from a network that fuses none."""
         if not self.fuses:
             return None
-        pair = self._normalize(self._upload(rgb)), self._normalize(self._upload(thermal))
+        pair = [
+            self._normalize(each.to(self.device)) for each in (as_batch(rgb), as_batch(thermal))
+        ]
         return self._normalize.undo(self.network.merge(*pair)[0]).cpu().numpy()
 
     def _whole_template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """All of a template's step on the device, from uint8 crops on."""
-        return self._template(self._merge(rgb, thermal))
+        return self._template(self._merge(rgb.to(self.device), thermal.to(self.device)))
 
     def _whole_search(
         self, templates: Tensor, rgb: Tensor, thermal: Tensor
     ) -> tuple[Tensor, Tensor]:
         """All of a search step on the device: templates and uint8 crops to box and confidence."""
-        return self._search(templates, self._merge(rgb, thermal))
+        merged = self._merge(rgb.to(self.device), thermal.to(self.device))
+        return self._search(templates, merged)
 
-    def _upload(self, image: np.ndarray) -> Tensor:
-        # Images taken from messages are read-only views, which torch warns of.
-        return torch.from_numpy(np.require(image, requirements='W'))[None].to(self.device)
+
+def as_batch(image: np.ndarray) -> Tensor:
+    """Give an image (H, W, C) as a tensor (1, H, W, C) on the host."""
+    # Images taken from messages are read-only views, which torch warns of.
+    return torch.from_numpy(np.require(image, requirements='W'))[None]
