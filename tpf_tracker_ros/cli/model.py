@@ -21,7 +21,11 @@ def models() -> None:
         click.echo(f'{"":10} weights: {weights}')
 
 
-@click.command(epilog=examples('tpf bench', 'tpf bench --model tpf_base --json base.json'))
+@click.command(
+    epilog=examples(
+        'tpf bench', 'tpf bench --model tpf_base --json base.json', 'tpf bench --against-plain'
+    )
+)
 @click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
 @click.option(
     '--checkpoint', type=click.Path(path_type=Path), help='Weights. [packaged or random]'
@@ -29,14 +33,43 @@ def models() -> None:
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--frames', type=click.IntRange(20), default=150, show_default=True)
 @click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
+@click.option(
+    '--against-plain', is_flag=True, help='All models beside plain OSTrack, on one CPU thread.'
+)
 def bench(
-    model: str, checkpoint: Path | None, device: str, frames: int, json_file: Path | None
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    frames: int,
+    json_file: Path | None,
+    against_plain: bool,
 ) -> None:
     """Measure a step, image pair to box, of each engine beside the plain eager one."""
     import json
 
-    from tpf_tracker_ros.bench import step_time
     from tpf_tracker_ros.core.files import write_file
+
+    result, text = _against_plain() if against_plain else _bench(model, checkpoint, device, frames)
+    click.echo(text)
+    if json_file:
+        write_file(json_file, json.dumps(result, indent=1).encode() + b'\n')
+
+
+def _against_plain() -> tuple[dict, str]:
+    import torch
+    from tpf_tracker_ros.bench import against_plain
+    from tpf_tracker_ros.models import list_models
+
+    torch.set_num_threads(1)
+    rows = against_plain.cost_ratios(list(list_models()))
+    for name in list_models():
+        rows[name].update(against_plain.start_cost(name))
+    growth = against_plain.growth()
+    return {'models': rows, 'growth': growth}, against_plain.table(rows, growth)
+
+
+def _bench(model: str, checkpoint: Path | None, device: str, frames: int) -> tuple[dict, str]:
+    from tpf_tracker_ros.bench import step_time
     from tpf_tracker_ros.data.film import WorldSequence
     from tpf_tracker_ros.engines.choose import choose_device
     from tpf_tracker_ros.models import create_model, packaged_weights
@@ -46,9 +79,7 @@ def bench(
     network = load_model(model, checkpoint) if trained else create_model(model)
     sequence = WorldSequence(0, frames=frames)
     result = step_time.bench_model(network, choose_device(device), sequence)
-    click.echo(step_time.table([result]))
-    if json_file:
-        write_file(json_file, json.dumps(result, indent=1).encode() + b'\n')
+    return result, step_time.table([result])
 
 
 @click.command(
