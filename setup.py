@@ -14,6 +14,7 @@ setup(
     maintainer='tpf_tracker_ros maintainers',
     maintainer_email='maintainers@tpf-tracker.example',
     license='Apache-2.0',
+    license_files=['LICENSE', 'NOTICE'],
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={

@@ -14,7 +14,8 @@ class Framing:
 
     wide: of a second look where the search window shows the target poorly; 0: there is none.
     aspect: windows have the target's shape up to this ratio; 1: square. smallest: px; search
-    windows of smaller targets are as large as that one's.
+    windows of smaller targets are as large as that one's. context: a square that also grows with
+    the longer side, as SiamFC and those after it take it.
     """
 
     template: float = 2.0
@@ -22,6 +23,7 @@ class Framing:
     wide: float = 0.0
     aspect: float = 1.0
     smallest: float = 0.0
+    context: bool = False
 
 
 SQUARE = Framing()  # as the OSTrack family takes its crops
@@ -41,20 +43,27 @@ class Window:
     height: int
 
     @classmethod
-    def around(cls, box: np.ndarray, factor: float, *, aspect: float = 1.0) -> 'Window':
+    def around(
+        cls, box: np.ndarray, factor: float, *, aspect: float = 1.0, context: bool = False
+    ) -> 'Window':
         """
         Return the window whose area is factor² times that of a box (4,) x, y, w, h.
 
         It has the box's shape up to this aspect ratio; 1: square, of side ceil(sqrt(w h) factor).
+        context: of a box whose sides are each lengthened towards the mean of both, (3 w + h) / 4
+        and (3 h + w) / 4.
         """
         x, y, w, h = box
+        middle = x + w / 2, y + h / 2
+        if context:
+            w, h = (3 * w + h) / 4, (3 * h + w) / 4
         side = math.sqrt(w * h) * factor
         stretch = math.sqrt(min(max(w / h, 1 / aspect), aspect))
         # Rounded first: the product of two roots lies a hair above the whole number it means.
         width, height = (
             max(1, math.ceil(round(length, 6))) for length in (side * stretch, side / stretch)
         )
-        left, top = round(x + w / 2 - width / 2), round(y + h / 2 - height / 2)
+        left, top = round(middle[0] - width / 2), round(middle[1] - height / 2)
         return cls(left, top, width, height)
 
     def take(self, image: np.ndarray, size: int) -> np.ndarray:

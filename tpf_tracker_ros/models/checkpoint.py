@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.network import TrackingNetwork
-from tpf_tracker_ros.models.registry import create_model, find_model
+from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
 
 def load_model(name: str, checkpoint: Path | None = None) -> TrackingNetwork:
@@ -59,7 +59,11 @@ def save_weights(
 ) -> None:
     """Write the model's weights, its name and a few words on where they come from."""
     weights = {key: value.contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, path, metadata={'model': model.name, **(metadata or {})})
+    told = {'model': model.name, **(metadata or {})}
+    entry = list_models().get(model.name)
+    if entry and entry.published and entry.published.licence:
+        told['license'] = entry.published.licence
+    save_file(weights, path, metadata=told)
 
 
 def check_keys(expected: dict[str, Tensor], found: dict[str, Tensor], *, source: str) -> None:

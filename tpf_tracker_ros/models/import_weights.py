@@ -9,6 +9,8 @@ from tpf_tracker_ros.models.checkpoint import check_keys, save_weights
 from tpf_tracker_ros.models.pickled import LazyTensor, open_pickled
 from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
+WRAPPED = 'net', 'state_dict'  # under which training checkpoints hold weights
+
 
 def import_weights(path: Path, model_name: str, out: Path) -> str:
     """
@@ -42,12 +44,16 @@ def import_weights(path: Path, model_name: str, out: Path) -> str:
 
 
 def read_network(path: Path) -> dict[str, Tensor]:
-    """Take the weights under 'net' of a training checkpoint, or of a file that holds only them."""
+    """Take the weights of a training checkpoint, or of a file that holds only them."""
     with open_pickled(path) as saved:
-        network = saved.get('net', saved) if isinstance(saved, dict) else None
-        if not isinstance(network, dict) or not network:
-            raise TpfError(f"checkpoint {path} holds no weights; they are looked for under 'net'")
-        for key, value in network.items():
+        if isinstance(saved, dict):
+            saved = next((saved[key] for key in WRAPPED if key in saved), saved)
+        if not isinstance(saved, dict) or not saved:
+            raise TpfError(
+                f'checkpoint {path} holds no weights; they are looked for under '
+                f'{" and ".join(map(repr, WRAPPED))}'
+            )
+        for key, value in saved.items():
             if not isinstance(value, LazyTensor):
                 raise TpfError(f'checkpoint {path} holds no tensor under {key!r}; give weights')
-        return {str(key): value.load() for key, value in network.items()}
+        return {str(key): value.load() for key, value in saved.items()}

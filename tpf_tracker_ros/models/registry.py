@@ -26,10 +26,12 @@ class PublishedKeys:
 
     convert: (the file's weights, those expected) -> weights by our keys, which must be all that
     are expected. ours: whether a key of the model is among them; the others keep their start.
+    licence: of the published weights, told by every file that holds them.
     """
 
     convert: Callable[[Weights, Weights], Weights] = lambda found, expected: found
     ours: Callable[[str], bool] = bool
+    licence: str = ''
 
 
 @dataclass(frozen=True)

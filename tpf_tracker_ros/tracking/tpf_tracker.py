@@ -119,7 +119,8 @@ class TpfTracker:
         self.state = TrackState.IDLE
 
     def _window(self, box: np.ndarray, factor: float) -> Window:
-        return Window.around(box, factor, aspect=self._framing.aspect)
+        framing = self._framing
+        return Window.around(box, factor, aspect=framing.aspect, context=framing.context)
 
     def _search_window(self, box: np.ndarray, factor: float) -> Window:
         """Give a window: a crop magnified further would show no more of the target (ours)."""

@@ -158,11 +158,17 @@ class NanoHead(nn.Module):
         self.cls_logits = nn.Sequential(nn.Conv2d(DIM, 2, 1))
 
     def forward(self, template: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
-        pair = template, search
-        place = torch.cat([self.corr_pw_cls(*pair), self.corr_dw_cls(*pair)], 1)
-        extent = torch.cat([self.corr_pw_reg(*pair), self.corr_dw_reg(*pair)], 1)
-        logits = self.cls_logits(self.cls_tower(self.down_cls(place)))
-        return logits, self.bbox_pred(self.bbox_tower(self.down_reg(extent))).exp()
+        return self.classify(template, search), self.regress(template, search)
+
+    def classify(self, template: Tensor, search: Tensor) -> Tensor:
+        """Logits (B, 2, G, G)."""
+        found = self.corr_pw_cls(template, search), self.corr_dw_cls(template, search)
+        return self.cls_logits(self.cls_tower(self.down_cls(torch.cat(found, 1))))
+
+    def regress(self, template: Tensor, search: Tensor) -> Tensor:
+        """Distances (B, 4, G, G) in px."""
+        found = self.corr_pw_reg(template, search), self.corr_dw_reg(template, search)
+        return self.bbox_pred(self.bbox_tower(self.down_reg(torch.cat(found, 1)))).exp()
 
 
 def _pointwise(channels: int, out: int, *, bias: bool = False) -> tuple[nn.Module, ...]:

@@ -53,7 +53,9 @@ class PixelFusionAdapter(nn.Module):
     even stride s: the mixers run on an H/s x W/s grid and predict two gains and a level, which
     are upsampled: F = a V + b T + d. V and T stay at full resolution, so F stays sharp, and what
     is dull in both can be stretched. H and W need not be multiples of s.
-    Both start as plain averaging: the last convolution is zero.
+    convex, with such a stride: F = T + a (V - T): two equal images stay exactly as they are, as
+    a tracker that was trained on one camera wants them. The stems see images of half the size.
+    All start as plain averaging: the last convolution is zero.
     """
 
     def __init__(
@@ -65,9 +67,10 @@ class PixelFusionAdapter(nn.Module):
         expand: int = 1,
         exchange_directions: tuple[str, ...] = ('right',),
         mixer_directions: tuple[str, ...] = DIRECTIONS,
+        convex: bool = False,
     ) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.convex = stride, convex
         mamba = {'d_state': d_state, 'd_conv': 4, 'expand': expand}
         self.stem_rgb = self._stem(channels)
         self.stem_thermal = self._stem(channels)
@@ -76,14 +79,14 @@ class PixelFusionAdapter(nn.Module):
         self.join = nn.Linear(2 * channels, channels)
         self.norm_mixer = nn.LayerNorm(channels)
         self.mixer = GridMamba(channels, directions=mixer_directions, **mamba)
-        self.out = nn.Conv2d(channels, 3, 3, padding=1)
+        self.out = nn.Conv2d(channels, 1 if convex else 3, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def _stem(self, channels: int) -> nn.Module:
         if self.stride == 1:
             return nn.Conv2d(3, channels, 3, padding=1)
-        return GridStem(channels, self.stride)
+        return GridStem(channels, self.stride // 2 if self.convex else self.stride)
 
     def forward(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         height, width = rgb.shape[-2:]
@@ -92,6 +95,8 @@ class PixelFusionAdapter(nn.Module):
             padded = [F.pad(image, pad, mode='replicate') for image in (rgb, thermal)]
         else:
             padded = [rgb, thermal]
+        if self.convex:
+            padded = [halve(image) for image in padded]
         v = self.stem_rgb(padded[0]).permute(0, 2, 3, 1).contiguous()  # (B, H/s, W/s, C)
         t = self.stem_thermal(padded[1]).permute(0, 2, 3, 1).contiguous()
         gate = self.exchange(self.norm_exchange(v - t)).tanh()
@@ -101,9 +106,18 @@ class PixelFusionAdapter(nn.Module):
         out = self.out(joint.permute(0, 3, 1, 2))
         if self.stride == 1:
             return (rgb + thermal) / 2 + out
+        if self.convex:
+            a = magnify(out + 0.5, self.stride)[..., :height, :width]
+            return torch.lerp(thermal, rgb, a)
         mix = magnify(torch.cat([out[:, :2] + 0.5, out[:, 2:]], 1), self.stride)  # a, b, d
         a, b, d = mix[..., :height, :width].split(1, dim=1)
         return torch.addcmul(torch.addcmul(d, b, thermal), a, rgb)
+
+
+def halve(image: Tensor) -> Tensor:
+    """Average (B, C, H, W), even sides, over 2 x 2 px; a pooling takes four times as long."""
+    rows = image[..., 0::2, :] + image[..., 1::2, :]
+    return (rows[..., 0::2] + rows[..., 1::2]) / 4
 
 
 def magnify(grid: Tensor, factor: int) -> Tensor:

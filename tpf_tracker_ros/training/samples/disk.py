@@ -124,15 +124,19 @@ def aim(
 
     The second value is the last box cx, cy, w, h relative to the last window.
     """
-    initial = Window.around(boxes[INITIAL], framing.template, aspect=framing.aspect)
+    initial = Window.around(
+        boxes[INITIAL], framing.template, aspect=framing.aspect, context=framing.context
+    )
     remembered = _distort(boxes[DYNAMIC], *rng.normal(0, config.dynamic_jitter, 4))
-    dynamic = Window.around(remembered, framing.template, aspect=framing.aspect)
+    dynamic = Window.around(
+        remembered, framing.template, aspect=framing.aspect, context=framing.context
+    )
     most = config.search_scale_limit
     log_side = np.clip(rng.normal(0, config.search_scale), -most, most)
     guess = _distort(boxes[SEARCH], 0, 0, log_side, rng.normal(0, config.search_aspect))
     wide = framing.wide > 0 and rng.random() < config.wide_share
     factor = framing.wide if wide else framing.search
-    search = Window.around(guess, factor, aspect=framing.aspect)
+    search = Window.around(guess, factor, aspect=framing.aspect, context=framing.context)
     shift = rng.uniform(-1, 1, 2) * config.search_shift * (0.5 - 0.5 / factor)
     if rng.random() < config.absent_share:
         shift = np.sign(shift) * (1 + np.abs(shift))
