@@ -32,12 +32,13 @@ setup(
     zip_safe=False,
     install_requires=[
         'apsw>=3.40',
+        'av>=14,<19',
         "backports.zstd>=1.0,<2; python_version < '3.14'",
         'click>=8.0,<9',
         'lz4>=4.0,<5',
         'matplotlib>=3.7,<4',
         'numpy>=1.23,<3',
-        'opencv-python-headless>=4.9,<5',  # 5 changes the type constants that cv_bridge uses
+        'opencv-python-headless>=4.9,<5',
         'rosbags>=0.11,<0.12',
         'safetensors>=0.4,<1',
         'torch>=2.4,<3',

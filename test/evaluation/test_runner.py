@@ -86,7 +86,7 @@ def test_one_broken_sequence_does_not_stop_the_others(tmp_path, write_sequence):
     (tmp_path / 'data/car/visible/v003.jpg').write_bytes(b'no image')
     for file in (tmp_path / 'data/man').glob('*.txt'):
         file.unlink()
-    with pytest.raises(TpfError, match=r'2 of 3 .*car: .*v003\.jpg.*man has no ground truth'):
+    with pytest.raises(TpfError, match=r'2 of 3 .*car: .*v003\.jpg.*man has no init.txt'):
         run_dataset(Still, 'lasher', tmp_path / 'data', tmp_path / 'out')
     assert (tmp_path / 'out/dog.txt').exists()
     assert not (tmp_path / 'out/car.txt').exists()

@@ -11,14 +11,9 @@ import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
 from tpf_tracker_ros.core.pairing import Paired
-from tpf_tracker_ros.ros.conversion import (
-    Frame,
-    PairConverter,
-    to_image_message,
-    to_rgb,
-    to_thermal,
-)
+from tpf_tracker_ros.ros.conversion import Frame, PairConverter, to_image_message
 from tpf_tracker_ros.ros.parameters import TABLE
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -47,7 +42,7 @@ def image(encoding, pixels, *, padding=0, big=False):
     ],
 )
 def test_colour_encodings_and_padded_rows(encoding, pixels, padding):
-    assert np.array_equal(to_rgb(image(encoding, pixels, padding=padding)), RGB)
+    assert np.array_equal(decode_rgb(image(encoding, pixels, padding=padding)), RGB)
 
 
 @pytest.mark.parametrize('padding', [0, 3, 8])
@@ -63,25 +58,25 @@ def test_colour_encodings_and_padded_rows(encoding, pixels, padding):
     ],
 )
 def test_thermal_keeps_its_values_in_either_byte_order(encoding, pixels, padding, big):
-    thermal = to_thermal(image(encoding, pixels, padding=padding, big=big))
+    thermal = decode_thermal(image(encoding, pixels, padding=padding, big=big))
     assert thermal.dtype == pixels.dtype and np.array_equal(thermal, pixels)
 
 
 def test_a_colour_mapped_thermal_image_becomes_its_luminance():
     ramp = np.tile(np.arange(0, 240, 15, dtype=np.uint8), (12, 1))
     hot = cv2.applyColorMap(ramp, cv2.COLORMAP_HOT)
-    grey = to_thermal(image('bgr8', hot))
+    grey = decode_thermal(image('bgr8', hot))
     assert grey.shape == (12, 16) and (np.diff(grey[0].astype(int)) > 0).all()
-    assert np.array_equal(grey, to_thermal(image('rgb8', hot[..., ::-1])))
+    assert np.array_equal(grey, decode_thermal(image('rgb8', hot[..., ::-1])))
 
 
 def test_grey_is_accepted_as_rgb():
-    assert np.array_equal(to_rgb(image('mono8', RGB[..., 0])), RGB[..., [0, 0, 0]])
+    assert np.array_equal(decode_rgb(image('mono8', RGB[..., 0])), RGB[..., [0, 0, 0]])
 
 
 @pytest.mark.parametrize(
     ('pixels', 'read'),
-    [(RGB[..., ::-1], to_rgb), (COUNTS, to_thermal), (RGB[..., 0], to_thermal)],
+    [(RGB[..., ::-1], decode_rgb), (COUNTS, decode_thermal), (RGB[..., 0], decode_thermal)],
 )
 def test_a_png_is_read_without_loss(pixels, read):
     data = cv2.imencode('.png', pixels)[1].tobytes()
@@ -94,19 +89,17 @@ def test_a_jpeg_is_read():
     smooth = cv2.resize(RGB[:2, :2], (64, 48))
     data = cv2.imencode('.jpg', smooth[..., ::-1])[1].tobytes()
     message = CompressedImage(format='rgb8; jpeg compressed bgr8', data=array.array('B', data))
-    assert np.abs(to_rgb(message).astype(int) - smooth).mean() < 5
+    assert np.abs(decode_rgb(message).astype(int) - smooth).mean() < 5
 
 
 def test_what_cannot_be_read_is_refused_by_name():
-    with pytest.raises(TpfError, match=r'yuv422_yuy2.*cv_bridge'):
-        to_rgb(image('yuv422_yuy2', RGB[..., :2]))
-    with pytest.raises(TpfError, match='bayer_rggb16'):
-        to_thermal(image('bayer_rggb16', COUNTS))
+    with pytest.raises(TpfError, match='nv24'):
+        decode_rgb(image('nv24', RGB[..., :2]))
     with pytest.raises(TpfError, match=r"'mono16'.*swapped"):
-        to_rgb(image('mono16', COUNTS))
+        decode_rgb(image('mono16', COUNTS))
     for data in (b'', b'\x89PNG\r\n\x1a\n broken'):
         with pytest.raises(TpfError, match='cannot be decoded'):
-            to_rgb(CompressedImage(format='png', data=array.array('B', data)))
+            decode_rgb(CompressedImage(format='png', data=array.array('B', data)))
 
 
 @given(
@@ -119,7 +112,7 @@ def test_what_cannot_be_read_is_refused_by_name():
 def test_headers_that_lie_never_crash(height, width, step, length, encoding):
     message = Image(height=height, width=width, step=step, encoding=encoding)
     message.data = array.array('B', bytes(length))
-    for read in (to_rgb, to_thermal):
+    for read in (decode_rgb, decode_thermal):
         try:
             shape = read(message).shape[:2]
         except TpfError:
@@ -131,7 +124,7 @@ def test_a_truncated_image_is_refused():
     message = image('mono16', COUNTS)
     message.data = message.data[:-10]
     with pytest.raises(TpfError, match='16x12'):
-        to_thermal(message)
+        decode_thermal(message)
 
 
 @pytest.mark.parametrize('pixels', [RGB, RGB[..., 0], COUNTS, COUNTS.astype(np.float32)])
@@ -140,7 +133,7 @@ def test_messages_come_back_as_they_went(pixels):
     message = to_image_message(pixels, header)
     assert message.header == header
     assert message.step * message.height == len(message.data)
-    read = to_rgb if pixels.ndim == 3 else to_thermal
+    read = decode_rgb if pixels.ndim == 3 else decode_thermal
     assert np.array_equal(read(message), pixels)
     assert np.array_equal(read(to_image_message(pixels[::-1, ::-1], header)), pixels[::-1, ::-1])
 
@@ -151,7 +144,7 @@ def test_reading_and_writing_copy_nothing_byte_by_byte():
     took = []
     for _ in range(10):
         start = time.perf_counter()
-        to_rgb(to_image_message(pixels, Header()))
+        decode_rgb(to_image_message(pixels, Header()))
         took.append(time.perf_counter() - start)
     assert min(took) < 0.01
 

@@ -24,19 +24,20 @@ def open_source(
     """
     Open a bag, a benchmark sequence's folder, or (source None) folders of images and videos.
 
-    Topics and slop_ms, the largest time between the images of a pair, are for bags: see
-    BagSequence. homography: nine numbers with commas, thermal px to RGB px, row by row.
+    Topics are for bags; slop_ms, the largest time between the images of a pair, for bags and
+    videos: see BagSequence and MediaSequence. homography: nine numbers with commas, thermal px to
+    RGB px, row by row.
     Raises TpfError on what is none of these.
     """
     register = None if homography is None else register_by(_numbers(homography))
+    pairing = {} if slop_ms is None else {'slop_ns': round(slop_ms * 1e6)}
     if source is None:
-        return MediaSequence(rgb, thermal, register=register)
+        return MediaSequence(rgb, thermal, register=register, **pairing)
     if rgb is not None or thermal is not None:
         raise TpfError(f'give either {source} or --rgb and --thermal, not both')
     if not source.exists():
         raise TpfError(f'{source} does not exist')
     if bag_files(source):
-        pairing = {} if slop_ms is None else {'slop_ns': round(slop_ms * 1e6)}
         return BagSequence(source, rgb_topic, thermal_topic, register=register, **pairing)
     if rgb_topic is not None or thermal_topic is not None:
         raise TpfError(f'{source} is no bag, so it has no topics')

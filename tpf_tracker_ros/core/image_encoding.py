@@ -1,70 +1,101 @@
 """
-Pixels of image messages, without ROS: the node and the bag reader both decode here.
+Pixels of image messages and image files, without ROS: the node, the bag reader and folders of
+images all decode here, by one table.
 
 A message is anything with the fields of sensor_msgs/Image (encoding, height, width, step,
 is_bigendian, data) or sensor_msgs/CompressedImage (format, data): rclpy's and rosbags' classes
-both are. cv_bridge is not used because its mono16 to mono8 divides by 257, which leaves two grey
-levels of a scene of counts 7200-7700.
+both are. cv_bridge is not used: its mono16 to mono8 divides by 257, which leaves two grey levels
+of a scene of counts 7200-7700, and what it knows of other encodings is cv2.cvtColor's.
 """
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from tpf_tracker_ros.core import tiff
 from tpf_tracker_ros.core.errors import TpfError
 
-# encoding: (dtype, channels)
-PIXELS = {
-    'rgb8': ('u1', 3),
-    'bgr8': ('u1', 3),
-    'rgba8': ('u1', 4),
-    'bgra8': ('u1', 4),
-    'mono8': ('u1', 1),
-    'mono16': ('u2', 1),
-    '8UC1': ('u1', 1),
-    '8UC3': ('u1', 3),
-    '8UC4': ('u1', 4),
-    '16UC1': ('u2', 1),
-    '32FC1': ('f4', 1),
-}
-# OpenCV's plain 8UC3 and 8UC4 are in blue, green, red order, as cv_bridge takes them.
-TO_RGB = {
-    'bgr8': cv2.COLOR_BGR2RGB,
-    '8UC3': cv2.COLOR_BGR2RGB,
-    'rgba8': cv2.COLOR_RGBA2RGB,
-    'bgra8': cv2.COLOR_BGRA2RGB,
-    '8UC4': cv2.COLOR_BGRA2RGB,
-    'mono8': cv2.COLOR_GRAY2RGB,
-    '8UC1': cv2.COLOR_GRAY2RGB,
-}
-TO_GREY = {
-    'rgb8': cv2.COLOR_RGB2GRAY,
-    'rgba8': cv2.COLOR_RGBA2GRAY,
-    'bgr8': cv2.COLOR_BGR2GRAY,
-    '8UC3': cv2.COLOR_BGR2GRAY,
-    'bgra8': cv2.COLOR_BGRA2GRAY,
-    '8UC4': cv2.COLOR_BGRA2GRAY,
-}
+REFUSED = -1  # in place of a conversion
+JPEG_START, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
 
-class UnsupportedEncodingError(TpfError):
-    """An encoding that is not read here; cv_bridge may know it."""
+class Encoding(NamedTuple):
+    """
+    How an encoding lies in memory, and its conversions by cv2.cvtColor, None for none.
+
+    rows: of the array for each row of the image, more than 1 where planes follow each other.
+    """
+
+    dtype: str
+    channels: int
+    to_rgb: int | None
+    to_grey: int | None
+    rows: float = 1
+
+
+def _encodings() -> dict[str, Encoding]:
+    """Every encoding of sensor_msgs/image_encodings.hpp that cv2.cvtColor knows, and nv12."""
+    table = {}
+    for bits, dtype in ((8, 'u1'), (16, 'u2')):
+        kind = f'{bits}UC'
+        # OpenCV's plain 3 and 4 channels are in blue, green, red order, as cv_bridge takes them.
+        for names, channels, order in (
+            ((f'rgb{bits}',), 3, 'RGB'),
+            ((f'rgba{bits}',), 4, 'RGBA'),
+            ((f'bgr{bits}', f'{kind}3'), 3, 'BGR'),
+            ((f'bgra{bits}', f'{kind}4'), 4, 'BGRA'),
+        ):
+            to_rgb = None if order == 'RGB' else getattr(cv2, f'COLOR_{order}2RGB')
+            to_grey = getattr(cv2, f'COLOR_{order}2GRAY')
+            table |= dict.fromkeys(names, Encoding(dtype, channels, to_rgb, to_grey))
+        for pattern in ('rggb', 'bggr', 'gbrg', 'grbg'):
+            codes = (getattr(cv2, f'COLOR_Bayer{pattern.upper()}2{to}') for to in ('RGB', 'GRAY'))
+            table[f'bayer_{pattern}{bits}'] = Encoding(dtype, 1, *codes)
+    table |= dict.fromkeys(('mono8', '8UC1'), Encoding('u1', 1, cv2.COLOR_GRAY2RGB, None))
+    # Counts of thermal cameras, and of nothing else.
+    for names, dtype in (
+        (('mono16', '16UC1'), 'u2'), (('16SC1',), 'i2'), (('32FC1',), 'f4'), (('64FC1',), 'f8'),
+    ):  # fmt: skip
+        table |= dict.fromkeys(names, Encoding(dtype, 1, REFUSED, None))
+    for names, order in (
+        (('yuv422', 'uyvy'), 'UYVY'), (('yuv422_yuy2', 'yuyv'), 'YUY2'),
+        (('nv21',), 'NV21'), (('nv12',), 'NV12'),
+    ):  # fmt: skip
+        codes = (getattr(cv2, f'COLOR_YUV2{to}_{order}') for to in ('RGB', 'GRAY'))
+        shape = (1, *codes, 1.5) if order.startswith('NV') else (2, *codes)
+        table |= dict.fromkeys(names, Encoding('u1', *shape))
+    return table
+
+
+ENCODINGS = _encodings()
+COUNTS = tuple(name for name, encoding in ENCODINGS.items() if encoding.to_rgb == REFUSED)
+GREY = ('mono8', '8UC1')
+
+
+class ImageFile(NamedTuple):
+    """A file's suffix and contents; decoded like a message, but turned as its EXIF tag says."""
+
+    format: str
+    data: bytes
 
 
 def decode_rgb(message: Any) -> np.ndarray:
     """
     Return the image as uint8 (H, W, 3) in R, G, B order; a read-only view of the data for rgb8.
 
-    Raises UnsupportedEncodingError by name and TpfError on data that do not fit the header.
+    Of 16 bits the upper 8 are kept. Raises TpfError on an encoding
+    of another kind of camera, on one that is unknown, and on data that do not fit the header.
     """
-    encoding, image = _decode(message)
-    if encoding == 'rgb8':
-        return image
-    if encoding not in TO_RGB:
-        raise UnsupportedEncodingError(
-            f'rgb image has encoding {encoding!r}; it must be one of rgb8, {", ".join(TO_RGB)}'
+    name, image = _decode(message)
+    code = ENCODINGS[name].to_rgb
+    if code == REFUSED:
+        raise TpfError(
+            f'rgb image has encoding {name!r}, which is that of a thermal camera; '
+            'are the two cameras swapped?'
         )
-    return cv2.cvtColor(image, TO_RGB[encoding])
+    image = _convert(name, image, code)
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
 
 
 def decode_thermal(message: Any) -> np.ndarray:
@@ -73,8 +104,24 @@ def decode_thermal(message: Any) -> np.ndarray:
 
     A read-only view of the data where that is possible. Raises as decode_rgb does.
     """
-    encoding, image = _decode(message)
-    return cv2.cvtColor(image, TO_GREY[encoding]) if encoding in TO_GREY else image
+    name, image = _decode(message)
+    image = _convert(name, image, ENCODINGS[name].to_grey)
+    return image.astype(np.float32) if image.dtype in (np.int16, np.float64) else image
+
+
+def looks_thermal(message: Any) -> bool | None:
+    """
+    Whether the pixels are a thermal camera's: counts are, colour is not; None for 8-bit grey.
+
+    A picture that is stored in colour but grey in each pixel counts as grey. Raises TpfError.
+    """
+    name, image = _decode(message)
+    if name in COUNTS:
+        return True
+    if name in GREY:
+        return None
+    rgb = _convert(name, image, ENCODINGS[name].to_rgb)
+    return None if (np.ptp(rgb, axis=2) <= (rgb.max() >> 5)).all() else False
 
 
 def encoding_of(image: np.ndarray) -> str:
@@ -96,24 +143,32 @@ def encoding_of(image: np.ndarray) -> str:
     return encoding
 
 
+def _convert(name: str, image: np.ndarray, code: int | None) -> np.ndarray:
+    try:
+        return image if code is None else cv2.cvtColor(image, code)
+    except cv2.error as error:
+        height, width = image.shape[:2]
+        raise TpfError(
+            f'{name} image of {width}x{height} cannot be converted: {error.err}'
+        ) from None
+
+
 def _decode(message: Any) -> tuple[str, np.ndarray]:
     """Return encoding and pixels of either kind of message, in native byte order."""
     if hasattr(message, 'format'):
         return _decompress(message)
-    encoding = message.encoding
-    if encoding not in PIXELS:
-        raise UnsupportedEncodingError(
-            f'image has encoding {encoding!r}; it must be one of {", ".join(PIXELS)}'
-        )
-    kind, channels = PIXELS[encoding]
+    name = message.encoding
+    if name not in ENCODINGS:
+        raise TpfError(f'image has encoding {name!r}; it must be one of {", ".join(ENCODINGS)}')
+    kind, channels, *_, rows = ENCODINGS[name]
     dtype = np.dtype(('>' if message.is_bigendian else '<') + kind)
-    height, width, step = message.height, message.width, message.step
+    width, step, height = message.width, message.step, int(message.height * rows)
     row = width * channels * dtype.itemsize
     have = memoryview(message.data).nbytes
     # The last row may end before its padding does.
     if not row or not height or step < row or have < step * (height - 1) + row:
         raise TpfError(
-            f'{encoding} image of {width}x{height} with step {step} has {have} bytes of data; '
+            f'{name} image of {width}x{message.height} with step {step} has {have} bytes of data; '
             f'it needs rows of at least {row} bytes and one for each line'
         )
     shape, strides = (height, width), (step, channels * dtype.itemsize)
@@ -121,28 +176,66 @@ def _decode(message: Any) -> tuple[str, np.ndarray]:
         shape, strides = (*shape, channels), (*strides, dtype.itemsize)
     image = np.ndarray(shape, dtype, message.data, strides=strides)
     image.flags.writeable = False
-    return encoding, image.astype(dtype.newbyteorder('='), copy=False)
+    return name, image.astype(dtype.newbyteorder('='), copy=False)
 
 
 def _decompress(message: Any) -> tuple[str, np.ndarray]:
     """Return encoding and pixels of a compressed image: jpeg, png, whatever cv2 can read."""
     data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    # ANYCOLOR turns the picture as EXIF says, UNCHANGED does not: nor does image_transport.
+    file = isinstance(message, ImageFile)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if file else cv2.IMREAD_UNCHANGED
+    pages = tiff.directories(data)
+    if len(pages) > 1:
+        raise TpfError(f'it is a TIFF of {len(pages)} images; write one a file (tiffsplit)')
+    if data[:2].tobytes() == JPEG_START and JPEG_END not in data.tobytes():
+        image = _without_end(data, flags)
+    else:
+        image = cv2.imdecode(data, flags) if data.size else None
     if image is None:
         raise TpfError(
             f'compressed image of format {message.format!r} ({data.size} bytes) cannot be '
             'decoded; it must be a whole jpeg or png'
         )
-    encodings = {
-        ('u1', 2): 'mono8',
-        ('u2', 2): 'mono16',
-        ('f4', 2): '32FC1',
-        ('u1', 3): '8UC4' if image.shape[2:] == (4,) else '8UC3',
-    }
-    encoding = encodings.get((image.dtype.str[1:], image.ndim))
-    if encoding is None:
-        raise UnsupportedEncodingError(
+    if pages and pages[0].get(tiff.PHOTOMETRIC) == tiff.MIN_IS_WHITE and image.dtype != np.uint8:
+        if image.dtype != np.uint16:
+            raise TpfError(f'it is a TIFF of {image.dtype} whose lowest value is white; invert it')
+        image = np.uint16((1 << pages[0].get(tiff.BITS, 16)) - 1) - image
+    bits, channels = 8 * image.dtype.itemsize, image.shape[2] if image.ndim == 3 else 1
+    kind = {'u': 'U', 'i': 'S', 'f': 'F'}[image.dtype.kind]
+    name = _as_sent(f'{bits}{kind}C{channels}', message.format)
+    if name not in ENCODINGS:
+        raise TpfError(
             f'compressed image is {image.dtype} {image.shape}; '
-            'it must be 8-bit colour, or 8-bit, 16-bit or float grey'
+            'it must be colour of 8 or 16 bits, or 8-bit, 16-bit or float grey'
         )
-    return encoding, image
+    return name, image
+
+
+def _without_end(data: np.ndarray, flags: int) -> np.ndarray | None:
+    """
+    Decode a JPEG that lacks its end marker, as some cameras send them, and only that.
+
+    Whatever follows a whole picture changes nothing in it; in one that is cut, it is decoded.
+    Zeros at its end are what was never written.
+    """
+    ends = (np.frombuffer(filler + JPEG_END, np.uint8) for filler in (b'', b'\x5a' * 64))
+    one, other = (cv2.imdecode(np.concatenate([data, end]), flags) for end in ends)
+    whole = one is not None and np.array_equal(one, other) and data[-16:].any()
+    return one if whole else None
+
+
+def _as_sent(name: str, sent: str) -> str:
+    """
+    Name the encoding of a decoded picture by its message, as image_transport takes it.
+
+    'bayer_rggb8; jpeg compressed ' on grey data is a mosaic. 'rgb8; jpeg compressed rgb8' was
+    encoded without a swap to blue, green, red, so what comes out is red, green, blue.
+    """
+    original, separator, rest = (part.strip() for part in sent.partition(';'))
+    bits = name.partition('U')[0]
+    if name in ('8UC1', '16UC1') and original.startswith('bayer_'):
+        return re.sub(r'\d+$', bits, original)
+    if name in ('8UC3', '16UC3') and separator and re.match('rgb|bgr', original):
+        return name if 'compressed bgr' in rest else f'rgb{bits}'
+    return name

@@ -3,21 +3,31 @@ Benchmark datasets as they lie on disk: where images, ground truth and attribute
 
 LasHeR, RGBT234, RGBT210: SEQ/visible, SEQ/infrared, visible.txt, infrared.txt, init.txt.
 GTOT: SEQ/v, SEQ/i, groundTruth_v.txt, groundTruth_i.txt (x1 y1 x2 y2), init.txt.
-VTUAV, short and long: SEQ/rgb, SEQ/ir, rgb.txt, ir.txt with a row for every tenth frame.
+VTUAV, short and long: SEQ/rgb, SEQ/ir, rgb.txt, ir.txt with a row for every tenth frame: row k
+belongs to the file numbered START + 10 k, START by init_frame.npy ({SEQ: START}) where that lies
+beside the sequence or above it, else the first number.
 Anti-UAV: SEQ/infrared.mp4, infrared.json; its RGB camera has another view and is not read.
 Sequences may lie in folders of their own (VTUAV's parts, LasHeR's testingset).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+import io
+import logging
 from pathlib import Path
+import pickle
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.data.box_files import read_boxes, read_json_boxes, read_numbers
-from tpf_tracker_ros.data.media import MediaSequence
+from tpf_tracker_ros.core.files import entries, read_text
+from tpf_tracker_ros.data.box_files import read_boxes, read_numbers
+from tpf_tracker_ros.data.media import MediaSequence, shorten
 from tpf_tracker_ros.evaluation.metrics import present
 
 DEPTH = 3  # folders between a dataset's root and its sequences, at most
+STARTS = 'init_frame.npy'
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,16 +73,35 @@ def get_layout(dataset: str) -> Layout:
     return LAYOUTS[dataset]
 
 
-def find_folders(root: Path, wanted: str, depth: int = DEPTH) -> dict[str, Path]:
-    """Name -> folder of all folders at or below root that hold a file or folder `wanted`."""
+def find_folders(root: Path, wanted: str) -> dict[str, Path]:
+    """
+    Name -> folder of all folders at or below root that hold a file or folder `wanted`.
+
+    Raises TpfError when two of them have one name.
+    """
     if not root.is_dir():
         raise TpfError(f'{root} is not a folder')
-    if (root / wanted).exists():
-        return {root.resolve().name: root}
-    found = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()) if depth else ():
-        found |= find_folders(folder, wanted, depth - 1)
+    found, twice = {}, {}
+    for folder in _holding(root, wanted, DEPTH):
+        name = folder.resolve().name
+        if name in found:
+            twice[name] = f'{name} ({found[name]} and {folder})'
+        found[name] = folder
+    if twice:
+        raise TpfError(
+            f'names of sequences stand twice below {root}: {shorten(list(twice.values()))}; '
+            'give the folder of one of the sets'
+        )
     return found
+
+
+def _holding(root: Path, wanted: str, depth: int) -> Iterator[Path]:
+    if (root / wanted).exists():
+        yield root
+    elif depth:
+        for folder in entries(root):
+            if folder.is_dir():
+                yield from _holding(folder, wanted, depth - 1)
 
 
 def find_sequences(root: Path, dataset: str, names: list[str] | None = None) -> dict[str, Path]:
@@ -110,24 +139,94 @@ def open_sequence(folder: Path, dataset: str | None = None) -> MediaSequence:
             f'expected {" and ".join(parts) if dataset else "visible and infrared, for example"}'
         )
     rgb = layout.rgb and folder / layout.rgb
-    sequence = MediaSequence(rgb, folder / layout.thermal, name=folder.resolve().name)
-    starts = [
-        name for name in (layout.init, layout.truths[0]) if name and (folder / name).exists()
-    ]
+    first = _start(folder) if layout.every > 1 else None
+    name = folder.resolve().name
+    sequence = MediaSequence(rgb, folder / layout.thermal, name=name, first=first)
+    starts = [place for place in start_files(layout) if (folder / place).exists()]
     if starts:
-        rows = read_truth(folder / starts[0], layout.two_corners and starts[0] != layout.init)
-        rows = np.where(present(rows)[:, None], rows, np.nan)[: -(-len(sequence) // layout.every)]
-        sequence.ground_truth = np.full((len(sequence), 4), np.nan)
-        end, step = len(rows) * layout.every, layout.every
-        sequence.ground_truth[:end:step] = rows
+        truth = read_truth(folder / starts[0], layout.two_corners and starts[0] != layout.init)
+        truth = np.where(present(truth)[:, None], truth, np.nan)
+        sequence.rows = table_rows(sequence.numbers, len(truth), layout.every, first)
+        sequence.ground_truth = _spread(truth, sequence, layout.every)
     return sequence
+
+
+def start_files(layout: Layout) -> list[str]:
+    """Return the files that trackers start from: the first that is there."""
+    return [place for place in (layout.init, layout.truths[0]) if place]
+
+
+def table_rows(numbers: list[int], rows: int, every: int, first: int | None = None) -> np.ndarray:
+    """
+    Return the row (N,) of each frame in tables of boxes that have one for every frame.
+
+    By position, unless frames are missing on disk: then by the frames' numbers. rows: of the
+    ground truth, which has one for each so many-th frame. first: number of the frame of row 0.
+    """
+    ahead = np.array(numbers) - (numbers[0] if first is None else first)
+    if every == 1 and (len(numbers) == rows or ahead[-1] != rows - 1):
+        return np.arange(len(numbers))
+    return ahead
+
+
+def _spread(truth: np.ndarray, sequence: MediaSequence, every: int) -> np.ndarray:
+    """Rows of ground truth for the frames (N, 4), NaN where there is none; a note on the rest."""
+    spread = np.full((len(sequence), 4), np.nan)
+    places = {row: index for index, row in enumerate(sequence.rows.tolist())}
+    lost = []
+    for row, box in enumerate(truth):
+        if row * every in places:
+            spread[places[row * every]] = box
+        else:
+            lost.append(str(row * every + sequence.numbers[0] - sequence.rows[0]))
+    if lost:
+        log.warning(
+            '%s: %d of %d rows of ground truth have no image, those of frames %s',
+            *(sequence.name, len(lost), len(truth), shorten(lost)),
+        )
+    if every == 1 and len(truth) < len(sequence):
+        log.warning(
+            '%s: %d frames but %d rows of ground truth', sequence.name, len(sequence), len(truth)
+        )
+    return spread
+
+
+def _start(folder: Path) -> int | None:
+    """Return what init_frame.npy, in one of the folders above, says about this sequence."""
+    folder = folder.resolve()
+    for above in list(folder.parents)[: DEPTH + 1]:
+        if (above / STARTS).is_file():
+            start = _Starts.read(above / STARTS).get(folder.name)
+            return None if start is None else int(start)
+    return None
+
+
+class _Starts(pickle.Unpickler):
+    """Numpy's pickled dictionary, and nothing else that a pickle can call."""
+
+    ALLOWED = '_reconstruct', 'ndarray', 'dtype', 'scalar'
+
+    def find_class(self, module: str, name: str) -> object:
+        if module.partition('.')[0] == 'numpy' and name in self.ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f'it names {module}.{name}')
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, int]:
+        try:
+            file = io.BytesIO(path.read_bytes())
+            version = np.lib.format.read_magic(file)
+            {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                version, np.lib.format.read_array_header_2_0
+            )(file)
+            return dict(cls(file).load().item())
+        except Exception as error:  # unpickling raises whatever it stumbles on
+            raise TpfError(f'{path} is no dictionary of first frames: {error}') from None
 
 
 def read_truth(path: Path, two_corners: bool = False) -> np.ndarray:
     """Ground truth (N, 4) of one file; zeros where Anti-UAV says that the target is absent."""
-    if path.suffix == '.json':
-        return read_json_boxes(path, 'gt_rect')
-    return read_boxes(path, two_corners=two_corners)
+    return read_boxes(path, two_corners=two_corners, key='gt_rect')
 
 
 def read_truths(root: Path, dataset: str, names: list[str] | None = None) -> dict[str, np.ndarray]:
@@ -138,13 +237,13 @@ def read_truths(root: Path, dataset: str, names: list[str] | None = None) -> dic
     a single ground truth. Raises TpfError when there is none, or none for one of names.
     """
     layout = get_layout(dataset)
-    folders = find_folders(root, layout.truths[0])
+    folders = find_folders(root, layout.truths[0]) | find_folders(root, layout.thermal)
     if folders:
         files = {
             name: [folder / truth for truth in layout.truths] for name, folder in folders.items()
         }
     elif len(layout.truths) == 1:
-        files = {path.stem: [path] for path in sorted(root.glob('*.txt'))}
+        files = {path.stem: [path] for path in entries(root) if path.suffix == '.txt'}
     else:
         files = {}
     if not files:
@@ -152,20 +251,44 @@ def read_truths(root: Path, dataset: str, names: list[str] | None = None) -> dic
             f'{root} holds no {dataset} ground truth: no folder with {layout.truths[0]}'
             + (', no SEQUENCE.txt' if len(layout.truths) == 1 else '')
         )
-    truths = {}
-    for name, paths in choose(files, names, root).items():
-        boxes = [read_truth(path, layout.two_corners) for path in paths]
-        length = min(map(len, boxes))
-        truths[name] = np.stack([rows[:length] for rows in boxes])
-    return truths
+    files = choose(files, names, root)
+    absent = [str(path) for paths in files.values() for path in paths if not path.is_file()]
+    if absent:
+        raise TpfError(
+            f'{len(absent)} files of ground truth are missing: {shorten(absent)}; '
+            'complete them or choose by --sequences'
+        )
+    return {name: _agreeing(paths, layout) for name, paths in files.items()}
+
+
+def _agreeing(paths: list[Path], layout: Layout) -> np.ndarray:
+    boxes = [read_truth(path, layout.two_corners) for path in paths]
+    if len(set(map(len, boxes))) > 1:
+        rows = ' but '.join(f'{path.name} {len(each)}' for path, each in zip(paths, boxes))
+        raise TpfError(f'{paths[0].parent}: {rows} rows of ground truth; they must be as many')
+    return np.stack(boxes)
+
+
+def read_rows(root: Path, dataset: str) -> dict[str, np.ndarray]:
+    """Sequence name -> rows (N,) of its frames in tables, for sparse truths beside images."""
+    layout = get_layout(dataset)
+    folders = find_folders(root, layout.thermal) if layout.every > 1 else {}
+    return {name: open_sequence(folder, dataset).rows for name, folder in folders.items()}
+
+
+def by_row(boxes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) of N frames as a table with a row for every frame, NaN for missing ones."""
+    table = np.full((rows[-1] + 1, 4), np.nan)
+    table[rows] = boxes
+    return table
 
 
 def read_names(path: Path) -> list[str]:
-    """Return the sequence names of a list, one a line, with any line ends."""
-    try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise TpfError(f'list of sequences {path} cannot be read: {error}') from None
+    """Return the sequence names of a list, one a line, with any line ends. Raises TpfError."""
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not names:
+        raise TpfError(f'list of sequences {path} names none; write one name a line')
+    return names
 
 
 def read_attributes(root: Path, names: list[str]) -> dict[str, list[str]]:
@@ -180,16 +303,23 @@ def read_attributes(root: Path, names: list[str]) -> dict[str, list[str]]:
         by_sequence, by_attribute = folder / 'AttriSeqsTxt', folder / 'attr_txt'
         if by_sequence.is_dir():
             for name in names:
-                values = read_numbers(by_sequence / f'{name}.txt').ravel()
+                values = _flags(by_sequence / f'{name}.txt', len(LASHER_ATTRIBUTES))
                 flags |= {(name, key): value for key, value in zip(LASHER_ATTRIBUTES, values)}
         elif (by_attribute / 'SequencesName.txt').is_file():
             order = read_names(by_attribute / 'SequencesName.txt')
-            for path in sorted(
-                set(by_attribute.glob('*.txt')) - {by_attribute / 'SequencesName.txt'}
-            ):
-                values = read_numbers(path).ravel()
+            for path in entries(by_attribute):
+                if path.suffix != '.txt' or path.name == 'SequencesName.txt':
+                    continue
+                values = _flags(path, len(order))
                 flags |= {(name, path.stem): value for name, value in zip(order, values)}
         if flags:
             break
     attributes = dict.fromkeys(key for _, key in flags)
     return {key: [name for name in names if flags.get((name, key))] for key in attributes}
+
+
+def _flags(path: Path, count: int) -> np.ndarray:
+    flags = read_numbers(path).ravel()
+    if len(flags) != count:
+        raise TpfError(f'{path} holds {len(flags)} flags; it must hold {count}')
+    return flags

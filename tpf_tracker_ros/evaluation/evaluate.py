@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import entries
 from tpf_tracker_ros.data.box_files import find_results, read_boxes
 from tpf_tracker_ros.data.datasets import (
+    by_row,
     get_layout,
     read_attributes,
     read_names,
+    read_rows,
     read_truth,
     read_truths,
 )
@@ -69,12 +72,11 @@ def evaluate_folders(
         raise TpfError(f'give --dataset for folders of results: {", ".join(PROTOCOLS)}')
     truths = read_truths(gt, dataset, read_names(sequences) if sequences else None)
     protocol = PROTOCOLS[dataset]
+    rows = read_rows(gt, dataset)
     read, gaps = {}, []
     for name, files in find_trackers(results, list(truths), tracker).items():
         read[name] = {
-            sequence: read_boxes(
-                file, corner_pixels=protocol.corner_pixels, whole_pixels=protocol.whole_pixels
-            )
+            sequence: read_result(file, protocol, rows.get(sequence))
             for sequence, file in files.items()
         }
         gaps += find_gaps(name, read[name], truths, protocol)
@@ -93,9 +95,7 @@ def evaluate_file(result: Path, dataset: str | None, gt: Path) -> Evaluation:
     corners = dataset is not None and get_layout(dataset).two_corners
     protocol = PROTOCOLS[dataset] if dataset else ONE_SEQUENCE
     name = result.stem
-    boxes = read_boxes(
-        result, corner_pixels=protocol.corner_pixels, whole_pixels=protocol.whole_pixels
-    )
+    boxes = read_result(result, protocol)
     truths = {name: read_truth(gt, corners)[None]}
     gaps = find_gaps(str(result), {name: boxes}, truths, protocol)
     if gaps:
@@ -103,6 +103,20 @@ def evaluate_file(result: Path, dataset: str | None, gt: Path) -> Evaluation:
     scores = [score_tracker(name, {name: boxes}, truths, protocol)]
     results = {name: {name: boxes}}
     return Evaluation(dataset or gt.stem, protocol, scores, results, truths, {}, [])
+
+
+def read_result(file: Path, protocol: Protocol, rows: np.ndarray | None = None) -> np.ndarray:
+    """
+    Boxes (N, 4) of a result, one for every frame, as the protocol reads them.
+
+    rows: of the images on disk. A result with a box for each of them, where some are missing,
+    gets the rows of those back.
+    """
+    boxes = read_boxes(
+        file, corner_pixels=protocol.corner_pixels, whole_pixels=protocol.whole_pixels
+    )
+    lacking = rows is not None and len(boxes) == len(rows) <= rows[-1]
+    return by_row(boxes, rows) if lacking else boxes
 
 
 def find_trackers(
@@ -117,7 +131,7 @@ def find_trackers(
         if files:
             candidates = {tracker or folder.resolve().name: files}
         else:
-            folders = sorted(path for path in folder.iterdir() if path.is_dir())
+            folders = [path for path in entries(folder) if path.is_dir()]
             candidates = {path.name: find_results(path, sequences) for path in folders}
             candidates = {
                 name: files

@@ -65,7 +65,7 @@ class Protocol:
     repeat_invalid: bool = False
     absent: str = 'kept'
     every: int = 1
-    corner_pixels: int = 1
+    corner_pixels: int | None = None
     whole_pixels: bool = True
 
 
@@ -124,8 +124,8 @@ MSR = replace(SR, name='MSR', title='Maximum success')
 
 PROTOCOLS = {
     'lasher': Protocol((PR, NPR, SR), first_given=True, repeat_invalid=True, absent='miss'),
-    'rgbt234': Protocol((MPR, MSR)),
-    'rgbt210': Protocol((PR, SR), first_given=True),
+    'rgbt234': Protocol((MPR, MSR), corner_pixels=1),
+    'rgbt210': Protocol((PR, SR), first_given=True, corner_pixels=1),
     'gtot': Protocol(
         (
             replace(MPR, thresholds=np.arange(51) / 2, passes=np.less, headline=_at(10)),

@@ -1,7 +1,8 @@
 """
 A tracker over a whole dataset: `tpf run`.
 
-Writes SEQ.txt (x,y,w,h a frame) and SEQ_time.txt (seconds a frame), as benchmarks expect them.
+Writes SEQ.txt (x,y,w,h a frame) and SEQ_time.txt (seconds a frame), as benchmarks expect them. A
+frame that is missing on disk has a row of nan, so that the others keep theirs.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,14 @@ from pathlib import Path
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.sequence import Sequence
-from tpf_tracker_ros.data.datasets import find_sequences, open_sequence, read_names
+from tpf_tracker_ros.data.datasets import (
+    by_row,
+    find_sequences,
+    get_layout,
+    open_sequence,
+    read_names,
+    start_files,
+)
 from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.tracking.tracker import Tracker
 from tqdm import tqdm
@@ -90,7 +98,12 @@ def _run_one(job: tuple[Path, str, Path]) -> str | None:
     """Track one sequence and write its files; returns why it failed."""
     folder, dataset, out = job
     try:
-        boxes, seconds = run_sequence(_tracker, open_sequence(folder, dataset))
+        sequence = open_sequence(folder, dataset)
+        if sequence.ground_truth is None:
+            wanted = ' and '.join(start_files(get_layout(dataset)))
+            raise TpfError(f'{folder} has no {wanted} with the box to start on')
+        boxes, seconds = run_sequence(_tracker, sequence)
+        boxes = by_row(boxes, sequence.rows)
         np.savetxt(out / f'{folder.name}_time.txt', seconds, fmt='%.6f')
         unfinished = out / f'{folder.name}.part'
         np.savetxt(unfinished, boxes, fmt='%.2f', delimiter=',')

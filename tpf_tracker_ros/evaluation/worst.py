@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.drawing import draw_result
+from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.thermal import ThermalRange
-from tpf_tracker_ros.data.datasets import find_folders, get_layout
-from tpf_tracker_ros.data.media import ImageFolder, open_frames
+from tpf_tracker_ros.data.datasets import find_folders, get_layout, open_sequence
 from tpf_tracker_ros.evaluation.evaluate import Evaluation
 from tpf_tracker_ros.evaluation.metrics import present
 
@@ -45,10 +45,8 @@ def picture(
     overlap = float(iou(box, truth))
     state = 'TRACKING' if overlap > 0.5 else 'UNCERTAIN' if overlap > 0 else 'LOST'
     tiles = []
-    for camera, place in (('rgb', layout.rgb), ('thermal', layout.thermal)):
-        if place is None:
-            continue
-        image = read_frame(folder / place, camera, frame)
+    pair = read_frame(folder, evaluation.dataset, frame)
+    for image in (image for image in (pair.rgb, pair.thermal) if image is not None):
         if image.ndim == 2:
             image = cv2.cvtColor(ThermalRange().to_uint8(image), cv2.COLOR_GRAY2RGB)
         image = draw_result(image, box, state=state, score=overlap, ground_truth=truth)
@@ -57,11 +55,11 @@ def picture(
     return np.hstack(tiles)
 
 
-def read_frame(path: Path, camera: str, frame: int) -> np.ndarray:
-    """One image of a folder or video; the last one when it is shorter."""
-    frames = open_frames(path, camera)
-    frame = min(frame, len(frames) - 1)
-    if isinstance(frames, ImageFolder):
-        frames.files = frames.files[frame:]  # so that only this one is decoded
-        frame = 0
-    return next(islice(frames, frame, None))
+def read_frame(folder: Path, dataset: str, frame: int) -> FramePair:
+    """Return the pair of this row of a sequence's tables; the last one before it that is there."""
+    sequence = open_sequence(folder, dataset)
+    index = max(int(np.searchsorted(sequence.rows, frame, side='right')) - 1, 0)
+    try:
+        return sequence[index]
+    except TypeError:  # of a video, which has no random access
+        return next(islice(sequence, index, None))

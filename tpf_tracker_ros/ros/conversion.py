@@ -2,7 +2,7 @@
 Image messages to frame pairs and back.
 
 Pixels are read by core.image_encoding (the one reader of `data`) and written by to_image_message
-(the one writer). What neither knows goes through cv_bridge where it is installed.
+(the one writer).
 """
 
 import array
@@ -19,11 +19,9 @@ from tpf_tracker_ros.core.image_encoding import (
     decode_rgb,
     decode_thermal,
     encoding_of,
-    UnsupportedEncodingError,
 )
 from tpf_tracker_ros.core.pairing import Paired
 
-RAW_THERMAL = ('mono16', '16UC1', '32FC1')
 GREY = ('mono8', '8UC1')
 COLOUR = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
 
@@ -43,40 +41,6 @@ class Frame(NamedTuple):
 def nanoseconds(stamp: Any) -> int:
     """Return a builtin_interfaces/Time as integer nanoseconds."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def to_rgb(message: Any) -> np.ndarray:
-    """Return the RGB camera's message as uint8 (H, W, 3). Raises TpfError."""
-    try:
-        return decode_rgb(message)
-    except UnsupportedEncodingError as error:
-        encoding = getattr(message, 'encoding', '')
-        if encoding in RAW_THERMAL:
-            raise TpfError(
-                f'rgb image has encoding {encoding!r}, which is that of a thermal camera; '
-                'are the two image topics swapped?'
-            ) from error
-        return _by_cv_bridge(message, 'rgb8', error)
-
-
-def to_thermal(message: Any) -> np.ndarray:
-    """Return the thermal camera's message as uint8, uint16 or float32 (H, W). Raises TpfError."""
-    try:
-        return decode_thermal(message)
-    except UnsupportedEncodingError as error:
-        return _by_cv_bridge(message, 'mono8', error)
-
-
-def _by_cv_bridge(message: Any, encoding: str, error: UnsupportedEncodingError) -> np.ndarray:
-    """Bayer, YUV and whatever else cv_bridge converts to an 8-bit encoding."""
-    try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError:
-        raise TpfError(f'{error}; or install cv_bridge, which knows more') from None
-    try:
-        return np.asarray(CvBridge().imgmsg_to_cv2(message, encoding))
-    except (CvBridgeError, cv2.error, RuntimeError, TypeError, ValueError) as reason:
-        raise TpfError(f'{error}; cv_bridge refuses it, too: {reason}') from None
 
 
 def to_image_message(image: np.ndarray, header: Header) -> Image:
@@ -144,8 +108,8 @@ class PairConverter:
 
     def convert(self, paired: Paired) -> FramePair:
         """Raise TpfError on images that cannot be read or do not fit each other."""
-        rgb = None if paired.rgb is None else to_rgb(paired.rgb.message)
-        thermal = None if paired.thermal is None else to_thermal(paired.thermal.message)
+        rgb = None if paired.rgb is None else decode_rgb(paired.rgb.message)
+        thermal = None if paired.thermal is None else decode_thermal(paired.thermal.message)
         if rgb is not None:
             self._rgb_size = rgb.shape[1::-1]
         self.warning = None

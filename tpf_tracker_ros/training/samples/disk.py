@@ -88,7 +88,7 @@ class Footage:
             sequence = open_sequence(folder, config.dataset)
             if sequence.ground_truth is None:
                 continue
-            frames = np.flatnonzero(present(sequence.ground_truth))
+            frames = np.flatnonzero(present(sequence.ground_truth) & sequence.both)
             ends = 1 + np.flatnonzero(np.diff(frames) <= config.reach)
             if len(ends):
                 self._sequences.append((sequence, frames, ends))
