@@ -57,12 +57,12 @@ def files(tmp_path_factory):
                 bag.write_image('/rgb', visible, stamp, frame_id='rgb')
                 if thermal is not None:
                     bag.write_image('/thermal', thermal, stamp, frame_id='thermal')
-    with BagWriter(folder / 'bayer.mcap') as bag:
+    with BagWriter(folder / 'unknown.mcap') as bag:
         types = typestore().types
         header = types['std_msgs/msg/Header'](types['builtin_interfaces/msg/Time'](5, 0), 'rgb')
         pixels = TEXTURE.ravel()
-        bayer = types['sensor_msgs/msg/Image'](header, 96, 128, 'bayer_rggb8', 0, 128, pixels)
-        bag.write('/rgb', bayer, START)
+        image = types['sensor_msgs/msg/Image'](header, 96, 128, 'nv24', 0, 128, pixels)
+        bag.write('/rgb', image, START)
     data = (folder / 'both.mcap').read_bytes()
     (folder / 'cut.mcap').write_bytes(data[: len(data) * 2 // 3])
     (folder / 'broken.mcap').write_bytes(b'\0' * 5000)
@@ -132,7 +132,7 @@ BAD = {
         ['{}/both.mcap', '--rgb-topic', '', '--thermal-topic', ''],
         'choose from its image topics',
     ),
-    'unsupported encoding': (['{}/bayer.mcap'], "/rgb at .* encoding 'bayer_rggb8'"),
+    'unsupported encoding': (['{}/unknown.mcap'], "/rgb at .* encoding 'nv24'"),
     'sizes without registration': (['{}/sizes.mcap'], 'thermal image is 64x64 but rgb is 128x96'),
     'bad homography': (['{}/sizes.mcap', '--homography', '1,0,0'], 'has 3 values; it must be 9'),
     'no numbers': (['{}/sizes.mcap', '--homography', 'eye'], "'eye' is not nine numbers"),

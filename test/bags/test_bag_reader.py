@@ -140,10 +140,10 @@ def write_image(bag, topic, stamp, **changes):
 def test_bad_image_is_named(tmp_path):
     with BagWriter(tmp_path / 'a.mcap') as bag:
         write_image(bag, '/rgb', START)
-        write_image(bag, '/rgb', START + 1, encoding='yuv422')
+        write_image(bag, '/rgb', START + 1, encoding='nv24')
     sequence = iter(BagSequence(tmp_path / 'a.mcap'))
     next(sequence)
-    with pytest.raises(TpfError, match=rf"a\.mcap, /rgb at {START} ns: .*'yuv422'"):
+    with pytest.raises(TpfError, match=rf"a\.mcap, /rgb at {START} ns: .*'nv24'"):
         next(sequence)
 
 

@@ -180,8 +180,8 @@ def check_counts(name: str, *cameras: Frames) -> None:
         names = [frames.files[0].name for frames in cameras if isinstance(frames, ImageFolder)]
         raise TpfError(
             f'{name}: {counts[0]} rgb frames but {counts[1]} thermal ones, and neither numbers '
-            'nor times tell which belong together; number the files of both alike (they begin with '
-            f'{" and ".join(names)})'
+            'nor times tell which belong together; number the files of both alike (they begin '
+            f'with {" and ".join(names)})'
         )
 
 
