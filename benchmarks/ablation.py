@@ -22,8 +22,9 @@ from tpf_tracker_ros.evaluation.metrics import success_auc
 from tpf_tracker_ros.evaluation.runner import run_sequence
 from tpf_tracker_ros.tracking.load import load_tracker
 from tpf_tracker_ros.training.samples.world import WorldConfig
-from tpf_tracker_ros.training.stages.drf import DrfConfig, DrfTraining
-from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.stages.drf import Drf, DrfConfig
+from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
+from tpf_tracker_ros.training.trainer import Trainer
 
 HELD_OUT = 200  # first seed of the films
 PANNED_SEED = 300
@@ -59,10 +60,10 @@ def variants(args: argparse.Namespace) -> dict[str, tuple[type, SupervisedConfig
     plain = SupervisedConfig(**numbers, init_adapter='fresh')
     taught = {'init_adapter': str(args.adapter)}
     return {
-        'averaging': (SupervisedTraining, replace(plain, train_adapter=False)),
-        'PFA': (SupervisedTraining, plain),
-        'PFA, MAD': (SupervisedTraining, replace(plain, **taught)),
-        FULL: (DrfTraining, DrfConfig(**(numbers | taught))),
+        'averaging': (Supervised, replace(plain, train_adapter=False)),
+        'PFA': (Supervised, plain),
+        'PFA, MAD': (Supervised, replace(plain, **taught)),
+        FULL: (Drf, DrfConfig(**(numbers | taught))),
     }
 
 
@@ -126,7 +127,7 @@ def main() -> None:
     for seed in range(args.seeds):
         for name, (stage, config) in variants(args).items():
             folder = args.out / f'{name.replace(", ", "-")}-{seed}'
-            stage(replace(config, seed=seed), folder, device=args.device).run()
+            Trainer(stage, replace(config, seed=seed), folder, device=args.device).run()
             weights = folder / 'tpf_tiny.safetensors'
             results.setdefault(name, []).append(measure(weights, columns, args.device))
             if name == FULL:

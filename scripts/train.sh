@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # The whole training of tpf_tiny, from nothing to the tables: scripts/train.sh [DEVICE] [PAIRS]
-# DEVICE: cpu or cuda. PAIRS: folder of registered pairs (visible/, infrared/) to measure on, too.
+# DEVICE: auto, cpu or cuda. PAIRS: folder of registered pairs (visible/, infrared/) to measure on, too.
 # All goes to runs/; what was interrupted goes on. Hours on a CPU.
 set -eu
 cd "$(dirname "$0")/.."
-device=${1:-cuda}
+device=${1:-auto}
 pairs=${2:-}
-export PYTHONPATH=.
+scripts/setup_env.sh
+python=.venv/bin/python
 experiments=tpf_tracker_ros/training/experiments
-train() { python -m tpf_tracker_ros.cli train "$1" --config "$experiments/$2.toml" --out "runs/$2" --device "$device"; }
+train() { .venv/bin/tpf train "$1" --config "$experiments/$2.toml" --out "runs/$2" --device "$device"; }
 
 train supervised tpf_tiny
 train mad tpf_tiny_mad
 train drf tpf_tiny_drf
-python benchmarks/ablation.py --device "$device" --out runs/ablation ${pairs:+--pairs "$pairs"} \
+$python benchmarks/ablation.py --device "$device" --out runs/ablation ${pairs:+--pairs "$pairs"} \
     --start runs/tpf_tiny/tpf_tiny.safetensors --adapter runs/tpf_tiny_mad/tpf_tiny.safetensors
-python benchmarks/fusion.py ${pairs:+--pairs "$pairs"} --device "$device" --json runs/fusion.json \
+$python benchmarks/fusion.py ${pairs:+--pairs "$pairs"} --device "$device" --json runs/fusion.json \
     --sheet runs/fusion.png --checkpoint runs/tpf_tiny_drf/tpf_tiny.safetensors

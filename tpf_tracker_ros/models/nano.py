@@ -121,7 +121,8 @@ def _without_neck(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict
 NANOTRACK = PublishedKeys(
     convert=_without_neck,
     ours=lambda key: key.startswith(('backbone.', 'ban_head.')),
-    licence='Apache-2.0; backbone and head: NanoTrack v3, github.com/HonglinChu/NanoTrack, unchanged',
+    licence='Apache-2.0; backbone and head: NanoTrack v3, '
+    'github.com/HonglinChu/NanoTrack, unchanged',
 )
 
 

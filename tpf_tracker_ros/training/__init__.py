@@ -1,1 +1,1 @@
-"""The synthetic RGB-T world, losses and training stages."""
+"""Training: the trainer, the stages it runs, their losses and samples."""

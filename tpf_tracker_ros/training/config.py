@@ -1,5 +1,6 @@
 """One experiment is one TOML file; unknown keys and wrong types are refused."""
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, MISSING
 from pathlib import Path
 import sys
@@ -12,23 +13,25 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EXPERIMENTS = Path(__file__).parent / 'experiments'
-
 Config = TypeVar('Config')
 
 
-def read_config(path: Path, kind: type[Config]) -> Config:
+def read_config(
+    path: Path, kind: type[Config], changes: Mapping[str, Any] | None = None
+) -> Config:
     """
     Return the file as a dataclass of this kind; what it leaves out keeps its default.
 
-    Raises TpfError on a missing or broken file, an unknown key or a value of another type.
+    changes: keys to set to something else than the file does. Raises TpfError on a missing or
+    broken file, an unknown key or a value of another type.
     """
     try:
-        return _build(tomllib.loads(path.read_text()), kind, str(path))
+        table = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise TpfError(f'configuration {path} does not exist') from None
     except tomllib.TOMLDecodeError as error:
         raise TpfError(f'configuration {path} is not valid TOML: {error}') from None
+    return _build({**table, **(changes or {})}, kind, str(path))
 
 
 def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:

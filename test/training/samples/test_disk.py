@@ -14,7 +14,8 @@ from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.losses.tracking import compute_losses
 from tpf_tracker_ros.training.samples.disk import DataConfig, Footage, Mixture, read_views
 from tpf_tracker_ros.training.samples.world import World, WorldConfig
-from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
+from tpf_tracker_ros.training.trainer import Trainer
 
 WORLD = WorldConfig(backgrounds=7, background_size=64, sprites=8)
 VIEWS = {'template_size': 64, 'search_size': 128, 'grid_z': 8, 'framing': Framing(aspect=2.0)}
@@ -200,26 +201,26 @@ def test_a_mixed_batch_is_in_the_order_of_its_plan(filmed):
 
 
 def test_samples_without_matches_teach_boxes_alone(filmed, tmp_path):
-    training = SupervisedTraining(config_of(filmed, world_weight=0.0), tmp_path)
-    batch = training._sample()
+    training = Trainer(Supervised, config_of(filmed, world_weight=0.0), tmp_path)
+    batch = training.sample()
     assert not batch.seen.any()
-    terms = compute_losses(training.model, batch, dynamic=True)
+    terms = compute_losses(training.stage.model, batch, dynamic=True)
     assert terms.matching == 0 and terms.score > 0
     (terms.matching + terms.score).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in training.trained)
 
 
 def test_a_resumed_run_sees_the_same_samples(filmed, tmp_path):
-    whole = SupervisedTraining(config_of(filmed), tmp_path / 'whole')
+    whole = Trainer(Supervised, config_of(filmed), tmp_path / 'whole')
     whole.run()
     for steps in (2, 4):
-        parts = SupervisedTraining(config_of(filmed, steps=steps), tmp_path / 'parts')
+        parts = Trainer(Supervised, config_of(filmed, steps=steps), tmp_path / 'parts')
         parts.run()
     assert parts.step == whole.step == 4
     torch.testing.assert_close(
         parts.average.state_dict(), whole.average.state_dict(), rtol=0, atol=0
     )
-    only_world = SupervisedTraining(config_of(filmed, data=[]), tmp_path / 'world')
+    only_world = Trainer(Supervised, config_of(filmed, data=[]), tmp_path / 'world')
     only_world.run()
     assert any(not torch.equal(a, b) for a, b in zip(only_world.trained, whole.trained))
 
@@ -300,6 +301,6 @@ def test_a_broken_image_stops_the_run_by_its_name(filmed, tmp_path):
     write_lasher(tmp_path / 'data/torn', pairs, film.ground_truth)
     for file in (tmp_path / 'data/torn/infrared').iterdir():
         file.write_bytes(file.read_bytes()[:40])
-    training = SupervisedTraining(config_of(tmp_path / 'data'), tmp_path / 'run')
+    training = Trainer(Supervised, config_of(tmp_path / 'data'), tmp_path / 'run')
     with pytest.raises(TpfError, match=r'sequence torn, frame \d: .*infrared/00000\d\.png: '):
         training.run()

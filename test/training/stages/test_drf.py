@@ -6,34 +6,22 @@ import torch
 from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
-from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
 from tpf_tracker_ros.training.samples.world import WorldConfig
 from tpf_tracker_ros.training.stages.drf import (
+    Drf,
     DrfConfig,
-    DrfTraining,
     fold,
     orthogonality,
     Projection,
     uninformative,
 )
+from tpf_tracker_ros.training.trainer import Trainer
 
 CONFIG = DrfConfig(
     init_weights=str(packaged_weights('tpf_tiny')),
     steps=2, batch=2, warmup=1, log_every=1, save_every=1,
     world=WorldConfig(backgrounds=7, background_size=64, sprites=8),
 )  # fmt: skip
-
-
-def test_the_experiment_of_the_package_is_the_defaults():
-    config = read_config(EXPERIMENTS / 'drf.toml', DrfConfig)
-    assert replace(config, init_weights='') == DrfConfig() and config.init_weights
-
-
-@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('drf_*.toml')), ids=lambda p: p.stem)
-def test_an_ablation_leaves_one_term_out(path):
-    config, plain = read_config(path, DrfConfig), read_config(EXPERIMENTS / 'drf.toml', DrfConfig)
-    changed = {key for key, value in vars(config).items() if value != vars(plain)[key]}
-    assert len(changed) == 1 and vars(config)[changed.pop()] == 0
 
 
 def small(**changes: object) -> Tpf:
@@ -76,12 +64,12 @@ def test_the_folded_network_gives_the_same_maps_and_has_no_parameter_more(form):
 
 
 def test_training_starts_where_its_weights_were_and_moves_all_parts(tmp_path):
-    training = DrfTraining(CONFIG, tmp_path)
-    given = {key: value.clone() for key, value in training.model.state_dict().items()}
-    for key, value in training.finished(training.network).state_dict().items():
+    training = Trainer(Drf, CONFIG, tmp_path)
+    given = {key: value.clone() for key, value in training.stage.model.state_dict().items()}
+    for key, value in training.stage.finished(training.network).state_dict().items():
         torch.testing.assert_close(value, given[key], msg=key)
     before = {key: value.clone() for key, value in training.network.named_parameters()}
-    training._train_chunk(2)
+    training.train(2)
     for part in ('relevant.', 'irrelevant.', 'model.pfa.', 'model.backbone.', 'model.box_head.'):
         assert any(
             not torch.equal(value, before[key])
@@ -91,11 +79,11 @@ def test_training_starts_where_its_weights_were_and_moves_all_parts(tmp_path):
 
 
 def test_the_saved_weights_are_those_of_the_plain_network(tmp_path):
-    training = DrfTraining(CONFIG, tmp_path)
+    training = Trainer(Drf, CONFIG, tmp_path)
     training.run()
     plain = create_model('tpf_tiny')
     load_weights(plain, tmp_path / 'tpf_tiny.safetensors')
-    batch = training._sample()
+    batch = training.sample()
     network = training.average.module.eval()
     template, search = (batch.rgb[view] - 0.5 for view in (0, 2))
     with torch.no_grad():
@@ -106,20 +94,6 @@ def test_the_saved_weights_are_those_of_the_plain_network(tmp_path):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     head = (tmp_path / 'log.csv').read_text().splitlines()[0]
     assert 'fusion,orthogonality,reconstruction,uninformative' in head
-
-
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
-    whole = DrfTraining(CONFIG, tmp_path / 'whole')
-    whole.run()
-    first = DrfTraining(CONFIG, tmp_path / 'parts')
-    (tmp_path / 'parts').mkdir()
-    first._train_chunk(1)
-    first._save()
-    second = DrfTraining(CONFIG, tmp_path / 'parts')
-    second.run()
-    torch.testing.assert_close(
-        second.average.state_dict(), whole.average.state_dict(), rtol=0, atol=0
-    )
 
 
 def test_orthogonality_of_known_features():

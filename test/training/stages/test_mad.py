@@ -5,26 +5,17 @@ from safetensors.torch import load_file
 import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
-from tpf_tracker_ros.training.config import EXPERIMENTS, read_config
+from tpf_tracker_ros.training.config import read_config
+from tpf_tracker_ros.training.losses.images import distances, quality, ssim
 from tpf_tracker_ros.training.samples.world import WorldConfig
-from tpf_tracker_ros.training.stages.mad import distances, MadConfig, MadTraining, quality, ssim
-from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.stages.mad import Mad, MadConfig
+from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
+from tpf_tracker_ros.training.trainer import Trainer
 
 CONFIG = MadConfig(
     steps=2, batch=2, warmup=1, log_every=1, save_every=1,
     world=WorldConfig(backgrounds=7, background_size=64, sprites=8),
 )  # fmt: skip
-
-
-def test_the_experiment_of_the_package_is_the_defaults():
-    assert read_config(EXPERIMENTS / 'mad.toml', MadConfig) == MadConfig()
-
-
-@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('mad_*.toml')), ids=lambda p: p.stem)
-def test_an_ablation_changes_one_thing(path):
-    config, plain = read_config(path, MadConfig), MadConfig()
-    changed = {key for key, value in vars(config).items() if value != vars(plain)[key]}
-    assert changed in ({'weighting'}, {'experts'})
 
 
 def test_equal_images_are_at_no_distance_and_others_are():
@@ -51,11 +42,11 @@ def test_quality_prefers_detail_over_haze():
 @pytest.mark.parametrize('weighting', ['uniform', 'quality', 'gate', 'tracker'])
 def test_weights_are_shares_of_each_image(tmp_path, weighting):
     config = replace(CONFIG, weighting=weighting)
-    training = MadTraining(config, tmp_path)
-    batch = training._sample()
+    training = Trainer(Mad, config, tmp_path)
+    batch = training.sample()
     rgb, thermal = batch.rgb[2], batch.thermal[2]
-    taught = torch.stack([expert(rgb, thermal) for expert in training.experts], 1)
-    weights = training.weigh(batch, taught)
+    taught = torch.stack([expert(rgb, thermal) for expert in training.stage.experts], 1)
+    weights = training.stage.weigh(batch, taught)
     assert weights.shape == (2, 3)
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
     even = weights.allclose(torch.full((2, 3), 1 / 3))
@@ -63,28 +54,28 @@ def test_weights_are_shares_of_each_image(tmp_path, weighting):
 
 
 def test_a_gate_learns(tmp_path):
-    training = MadTraining(replace(CONFIG, weighting='gate'), tmp_path)
-    training._train_chunk(1)
+    training = Trainer(Mad, replace(CONFIG, weighting='gate'), tmp_path)
+    training.train(1)
     assert training.network['gate'].layers[-1].weight.abs().max() > 0
 
 
 def test_the_adapter_comes_closer_to_its_expert_and_the_rest_stays(tmp_path):
     config = replace(CONFIG, experts=['guided'], steps=30, learning_rate=3e-3)
-    training = MadTraining(config, tmp_path)
-    batch, before = training._sample(), training.model.state_dict()
+    training = Trainer(Mad, config, tmp_path)
+    batch, before = training.sample(), training.stage.model.state_dict()
     before = {key: value.clone() for key, value in before.items()}
-    far = training.compute(batch)['loss']
-    training._sample = lambda: batch
-    row = training._train_chunk(30)
-    assert training.compute(batch)['loss'] < 0.8 * far
+    far = training.stage.compute(batch)['loss']
+    training.sample = lambda: batch
+    row = training.train(30)
+    assert training.stage.compute(batch)['loss'] < 0.8 * far
     assert row['a_guided'] == 1
-    for key, value in training.model.state_dict().items():
+    for key, value in training.stage.model.state_dict().items():
         if not key.startswith('pfa.'):
             torch.testing.assert_close(value, before[key], rtol=0, atol=0, msg=key)
 
 
 def test_the_weights_are_those_of_the_plain_network_and_the_next_stage_starts_from_them(tmp_path):
-    MadTraining(replace(CONFIG, weighting='gate', picture_every=2), tmp_path).run()
+    Trainer(Mad, replace(CONFIG, weighting='gate', picture_every=2), tmp_path).run()
     weights = load_file(tmp_path / 'tpf_tiny.safetensors')
     assert weights.keys() == create_model('tpf_tiny').state_dict().keys()
     assert (tmp_path / 'pictures' / '000002.jpg').is_file()
@@ -92,13 +83,15 @@ def test_the_weights_are_those_of_the_plain_network_and_the_next_stage_starts_fr
     assert 'a_laplacian,a_guided,a_saliency' in head
     path = str(tmp_path / 'tpf_tiny.safetensors')
     config = SupervisedConfig(init_weights=path, world=CONFIG.world)
-    following = SupervisedTraining(config, tmp_path / 'next')
-    torch.testing.assert_close(following.model.pfa.out.weight.data, weights['pfa.out.weight'])
+    following = Trainer(Supervised, config, tmp_path / 'next')
+    torch.testing.assert_close(
+        following.stage.model.pfa.out.weight.data, weights['pfa.out.weight']
+    )
 
 
 def test_half_precision_trains(tmp_path):
-    half = MadTraining(replace(CONFIG, bf16=True), tmp_path)._train_chunk(1)
-    full = MadTraining(CONFIG, tmp_path)._train_chunk(1)
+    half = Trainer(Mad, replace(CONFIG, bf16=True), tmp_path).train(1)
+    full = Trainer(Mad, CONFIG, tmp_path).train(1)
     assert half['loss'] == pytest.approx(full['loss'], rel=0.02)
 
 
@@ -113,7 +106,7 @@ def test_half_precision_trains(tmp_path):
 )
 def test_a_bad_experiment_is_refused(tmp_path, changes, rule):
     with pytest.raises(TpfError, match=rule):
-        MadTraining(replace(CONFIG, **changes), tmp_path)
+        Trainer(Mad, replace(CONFIG, **changes), tmp_path)
 
 
 def test_a_list_of_a_wrong_type_is_refused(tmp_path):

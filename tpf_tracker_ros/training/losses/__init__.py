@@ -1,1 +1,1 @@
-"""Losses."""
+"""What is minimised: boxes, features, images."""

@@ -1,1 +1,1 @@
-"""Samples for training: the synthetic world and datasets on disk."""
+"""What is trained on: the synthetic world and datasets on disk."""

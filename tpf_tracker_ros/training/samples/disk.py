@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 import logging
 from pathlib import Path
@@ -18,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tpf_tracker_ros.core.crops import Framing, SQUARE, Window
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.thermal import ThermalRange
@@ -35,7 +35,10 @@ from tpf_tracker_ros.training.samples.world import (
     Batch,
     DYNAMIC,
     INITIAL,
+    join_batches,
+    reordered,
     SEARCH,
+    Views,
     World,
     WorldConfig,
 )
@@ -257,48 +260,36 @@ class Mixture:
         # In the order of the plan: whoever uses a part of the batch gets both kinds.
         lies_at = np.argsort([sample is not None for sample in plan], kind='stable')
         order = torch.from_numpy(np.argsort(lies_at)).to(self._world.device)
-        return _join(parts, order)
+        return reordered(join_batches(parts), order)
 
     def _to_batch(self, samples: list[Sample], views: list[list[np.ndarray]]) -> Batch:
         """Batch of real views, with cameras that fail as often as in the world."""
         device, world = self._world.device, self._world
         failing = draw_failing(len(samples), world.config.sensors, world.generator)
-        rgb, thermal = [], []
+        seen_by, sound_views = [], []
         for view in zip(*views):
             image = torch.from_numpy(np.stack(view)).to(device).permute(0, 3, 1, 2) / 255
             inside = image[:, 4:]
-            seen_by = degrade_real(
+            cameras = partial(
+                degrade_real,
                 image[:, :3],
                 image[:, 3:4],
                 world.config.sensors,
                 world.generator,
-                failing=failing,
             )
-            rgb.append(seen_by[0] * inside)
-            thermal.append(seen_by[1] * inside)
+            if self._views.get('sound'):
+                sound = world.undrawn(cameras, failing=torch.zeros_like(failing))
+                sound_views.append([each * inside for each in sound])
+            seen_by.append([each * inside for each in cameras(failing=failing)])
         box = np.stack([sample.box for sample in samples])
         flip = np.array([sample.flip for sample in samples])
         box[flip, 0] = 1 - box[flip, 0]
         shape = len(samples), 2, self._views['grid_z'] ** 2
         return Batch(
-            tuple(rgb),
-            tuple(thermal),
+            *zip(*seen_by),
             torch.from_numpy(box).float().to(device),
             torch.zeros(*shape, 2, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
             ~failing.flatten(),
+            Views(*zip(*sound_views)) if sound_views else None,
         )
-
-
-def _join(parts: list[Batch], order: Tensor) -> Batch:
-    """One batch of several, its samples (B,) in this order."""
-
-    def join(tensors: list[Tensor]) -> Tensor:
-        return torch.cat(tensors)[order]
-
-    rest = ('box', 'matches', 'seen', 'sound')
-    return Batch(
-        tuple(join([part.rgb[view] for part in parts]) for view in range(3)),
-        tuple(join([part.thermal[view] for part in parts]) for view in range(3)),
-        *(join([getattr(part, name) for part in parts]) for name in rest),
-    )

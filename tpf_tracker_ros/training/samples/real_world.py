@@ -1,5 +1,6 @@
 """The world with real images in it: backgrounds, cut-outs, and tracked targets beside it."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tpf_tracker_ros.training.samples.world import (
     Batch,
     detail_of,
     join_batches,
+    Views,
     World,
     WorldConfig,
 )
@@ -79,7 +81,14 @@ class RealWorld(World):
         return join_batches([painted, self.sample_tracked(tracked, framing=framing, **views)])
 
     def sample_tracked(
-        self, batch: int, *, template_size: int, search_size: int, grid_z: int, framing: Framing
+        self,
+        batch: int,
+        *,
+        template_size: int,
+        search_size: int,
+        grid_z: int,
+        framing: Framing,
+        sound: bool = False,
     ) -> Batch:
         """
         Draw views of targets that real images show, mirrored in half of the samples.
@@ -101,19 +110,25 @@ class RealWorld(World):
             taken = take_windows(*shown, windows[:, view], size)
             views.append(torch.where(flip, taken.flip(-1), taken))
         heat = draw_heat(batch, self.generator)
-        rgb, thermal = [], []
+        seen_by, sound_views = [], []
         for taken in views:
             grey, inside = taken[:, :1], taken[:, 3:]
             colour = torch.where(hot, taken[:, :3] * night, taken[:, :3])
             warmth = torch.where(hot, grey, heat(taken[:, :3]))
-            seen_by = (
-                add_noise(each, config.sensors, self.generator) for each in (colour, warmth)
-            )
-            a, b = degrade_real(*seen_by, config.sensors, self.generator, failing=failing)
-            rgb.append(torch.where(hot & alone, b, a) * inside)
-            thermal.append(torch.where(~hot & alone, a, b) * inside)
+            noisy = [add_noise(each, config.sensors, self.generator) for each in (colour, warmth)]
+            cameras = partial(degrade_real, *noisy, config.sensors, self.generator)
+
+            def stand_in(a: Tensor, b: Tensor, inside: Tensor = inside) -> tuple[Tensor, Tensor]:
+                rgb, thermal = torch.where(hot & alone, b, a), torch.where(~hot & alone, a, b)
+                return rgb * inside, thermal * inside
+
+            if sound:
+                clean = self.undrawn(cameras, failing=torch.zeros_like(failing))
+                sound_views.append(stand_in(*clean))
+            seen_by.append(stand_in(*cameras(failing=failing)))
         mirrored = torch.cat([1 - box[:, :1], box[:, 1:]], 1)
         box = torch.where(flip[:, 0, 0], mirrored, box)
         matches = torch.zeros(batch, 2, grid_z**2, 2, device=self.device)
         seen = torch.zeros(batch, 2, grid_z**2, dtype=torch.bool, device=self.device)
-        return Batch(tuple(rgb), tuple(thermal), box, matches, seen, ~failing.flatten())
+        others = Views(*zip(*sound_views)) if sound else None
+        return Batch(*zip(*seen_by), box, matches, seen, ~failing.flatten(), others)

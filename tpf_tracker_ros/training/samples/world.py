@@ -8,8 +8,11 @@ where it must be found in the search view: one sample teaches hundreds of matche
 Units: the target's sqrt(w h) is 1 in the initial template's view.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 import math
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -24,6 +27,8 @@ from tpf_tracker_ros.data.textures import (
 )
 from tpf_tracker_ros.training.samples.real import RealConfig
 from tpf_tracker_ros.training.samples.sensors import degrade, draw_failing, SensorConfig
+
+T = TypeVar('T')
 
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
 GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
@@ -85,6 +90,14 @@ class WorldConfig:
 
 
 @dataclass(frozen=True)
+class Views:
+    """Three views (initial template, dynamic template, search), float (B, 3, S, S) in 0..1."""
+
+    rgb: tuple[Tensor, Tensor, Tensor]
+    thermal: tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
 class Batch:
     """
     One training batch.
@@ -94,6 +107,7 @@ class Batch:
     with a centre outside of 0..1 where the target is absent or hidden.
     matches: (B, 2, N, 2) x, y in 0..1 of the search view where the N tokens of either template
     lie now; seen: (B, 2, N) whether they are visible there. sound: (B,) whether no camera fails.
+    sound_views: the same views with cameras that do not fail, where they are asked for.
     """
 
     rgb: tuple[Tensor, Tensor, Tensor]
@@ -102,16 +116,34 @@ class Batch:
     matches: Tensor
     seen: Tensor
     sound: Tensor
+    sound_views: Views | None = None
 
 
 def join_batches(parts: list[Batch]) -> Batch:
     """One batch of the samples of several."""
+
+    def views(parts: list[Batch] | list[Views]) -> list[tuple[Tensor, ...]]:
+        cameras = [part.rgb for part in parts], [part.thermal for part in parts]
+        return [tuple(torch.cat(images) for images in zip(*camera)) for camera in cameras]
+
     rest = ('box', 'matches', 'seen', 'sound')
+    sound = [part.sound_views for part in parts]
     return Batch(
-        tuple(torch.cat([part.rgb[view] for part in parts]) for view in range(3)),
-        tuple(torch.cat([part.thermal[view] for part in parts]) for view in range(3)),
+        *views(parts),
         *(torch.cat([getattr(part, name) for part in parts]) for name in rest),
+        Views(*views(sound)) if None not in sound else None,
     )
+
+
+def reordered(batch: Batch, order: Tensor) -> Batch:
+    """Take the samples of a batch in this order (B,)."""
+
+    def views(these: Batch | Views) -> list[tuple[Tensor, ...]]:
+        return [tuple(image[order] for image in camera) for camera in (these.rgb, these.thermal)]
+
+    rest = (batch.box, batch.matches, batch.seen, batch.sound)
+    sound = batch.sound_views
+    return Batch(*views(batch), *(x[order] for x in rest), sound and Views(*views(sound)))
 
 
 class World:
@@ -141,34 +173,48 @@ class World:
         search_size: int,
         grid_z: int,
         framing: Framing = SQUARE,
+        sound: bool = False,
     ) -> Batch:
-        """Draw a batch of views of these sizes (px), with matches for grid_z² tokens each."""
+        """
+        Draw a batch of views of these sizes (px), with matches for grid_z² tokens each.
+
+        sound: give sound_views, too; that changes nothing in the others.
+        """
         pixels = self._target_pixels()
         around = framing.search * max(pixels, framing.smallest)
         scene = self._scene(batch, framing, widened=around / (framing.search * pixels))
         maps = _inverse(scene.layers) @ scene.views[:, :, None]  # view -> layer
         ground = self._backgrounds[scene.background]
         failing = draw_failing(batch, self.config.sensors, self.generator)
-        rgb, thermal = [], []
+        seen_by, sound_views = [], []
         for view in range(3):
             size = search_size if view == SEARCH else template_size
             shown = around if view == SEARCH else framing.template * pixels
             clean = self._render(scene, ground, maps, view, min(size, round(shown)))
-            a, b = degrade(
+            cameras = partial(
+                degrade,
                 clean,
                 size,
                 self.config.sensors,
                 self.generator,
-                failing=failing,
                 box=scene.boxes[:, view],
                 cut=self.config.sensors.border_cut if view != INITIAL else 0.0,
             )
-            rgb.append(a)
-            thermal.append(b)
+            if sound:
+                sound_views.append(self.undrawn(cameras, failing=torch.zeros_like(failing)))
+            seen_by.append(cameras(failing=failing))
         matches, seen = self._matches(scene, maps, grid_z)
         hidden = self._visible_share(scene, maps) < self.config.hidden_share
         box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
-        return Batch(tuple(rgb), tuple(thermal), box, matches, seen, ~failing.flatten())
+        others = Views(*zip(*sound_views)) if sound else None
+        return Batch(*zip(*seen_by), box, matches, seen, ~failing.flatten(), others)
+
+    def undrawn(self, function: Callable[..., T], **arguments: object) -> T:
+        """Call a function; what it draws will be drawn again."""
+        state = self.generator.get_state()
+        result = function(**arguments)
+        self.generator.set_state(state)
+        return result
 
     def _target_pixels(self) -> float:
         """Draw the size of a batch's targets in px: small ones come as upsampled crops."""

@@ -1,1 +1,4 @@
-"""What a run trains, and on which losses."""
+"""The stages: what a run can train, and on which losses."""
+
+from tpf_tracker_ros.training.stage import list_stages  # noqa: F401
+from tpf_tracker_ros.training.stages import distil, drf, mad, supervised  # noqa: F401  registers them

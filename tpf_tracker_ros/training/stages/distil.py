@@ -15,11 +15,18 @@ from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.layers.nanotrack import DIM, NanoBackbone
 from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.losses.tracking import keep_templates, losses_of, merge_view
+from tpf_tracker_ros.training.losses.tracking import (
+    keep_templates,
+    losses_of,
+    merge_view,
+    weigh,
+)
 from tpf_tracker_ros.training.samples.world import Batch, DYNAMIC, INITIAL, SEARCH
-from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.stage import register_stage
+from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
 
 STRIDE = 16  # px of an image for each of the teacher's tokens
 
@@ -35,21 +42,36 @@ class DistilConfig(SupervisedConfig):
     relation_temperature: float = 0.06  # of the teacher's cosines
 
 
-class DistilTraining(SupervisedTraining):
-    """All parts of the network, and the matrix from its features to the teacher's."""
+@register_stage(
+    'distil',
+    config=DistilConfig,
+    experiment='tpf_tiny_distil',
+    examples=('tpf train distil --out runs/tpf_tiny_distil',),
+)
+class Distil(Supervised):
+    """
+    Train the tracker on painted and real images with a teacher's features.
 
-    columns = (*SupervisedTraining.columns, 'feature', 'relation')
+    The teacher is the backbone of NanoTrack v3; its weights are the file teacher_weights.
+    """
+
+    columns = (*Supervised.columns, 'feature', 'relation')
     config: DistilConfig
 
     def build(self) -> nn.Module:
         """Return the network and the matrix."""
         super().build()
-        self.teacher = load_teacher(Path(self.config.teacher_weights)).to(self.device)
-        self._tokens: list[Tensor] = []  # of the stem, in the order of the views of a batch
-        self.model.backbone.patch_embed.register_forward_hook(
-            lambda stem, images, tokens: self._tokens.append(tokens)
-        )
+        if not isinstance(self.model, Tpf) or self.model.config.stem != 'conv':
+            raise TpfError(
+                f'model {self.config.model!r} compares no tokens, so it cannot be shown where to '
+                'find them; stage distil needs a TPF network with a conv stem, such as tpf_tiny'
+            )
+        self.teacher = load_teacher(Path(self.config.teacher_weights)).to(self.generator.device)
+        self.model.backbone.patch_embed.register_forward_hook(self._note_tokens)
         return nn.ModuleDict({'model': self.model, 'show': nn.Linear(self.model.config.dim, DIM)})
+
+    def _note_tokens(self, stem: nn.Module, images: tuple[Tensor], tokens: Tensor) -> None:
+        self._searched = tokens  # of the last view that the network looked at
 
     def finished(self, network: nn.Module) -> Tpf:
         """Return the plain network."""
@@ -58,13 +80,12 @@ class DistilTraining(SupervisedTraining):
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         """Return the supervised losses and what the teacher would have otherwise."""
         config, model, dynamic = self.config, self.model, self.draw_dynamic()
-        self._tokens.clear()
-        templates = keep_templates(model, batch, dynamic=dynamic)
+        templates = keep_templates(model, batch, dynamic=dynamic)  # tokens of the stem
         maps = model(templates, merge_view(model, batch, SEARCH))
-        terms = self.weigh(losses_of(maps, batch))
+        terms = weigh(losses_of(maps, batch, published=config.published_labels), config)
         views = (INITIAL, DYNAMIC, SEARCH) if dynamic else (INITIAL, SEARCH)
         taught = [self._teach(batch, view) for view in views]
-        shown = self.network['show'](torch.cat(self._tokens, 1))
+        shown = self.network['show'](torch.cat([templates.flatten(1, 2), self._searched], 1))
         feature = _mean(1 - _cosine(shown, torch.cat(taught, 1)).mean(1), batch.sound)
         relation = _mean(self._relation(maps.similarity, taught), batch.sound)
         loss = terms['loss'] + config.feature_weight * feature

@@ -16,12 +16,19 @@ import torch
 from torch import nn, Tensor
 from torch.func import functional_call
 import torch.nn.functional as F
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.losses.tracking import keep_templates, losses_of, merge_view
+from tpf_tracker_ros.training.losses.tracking import (
+    keep_templates,
+    losses_of,
+    merge_view,
+    weigh,
+)
 from tpf_tracker_ros.training.samples.world import Batch, SEARCH
-from tpf_tracker_ros.training.stages.supervised import SupervisedConfig, SupervisedTraining
+from tpf_tracker_ros.training.stage import register_stage
+from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
 
 
 @dataclass(frozen=True)
@@ -34,15 +41,24 @@ class DrfConfig(SupervisedConfig):
     uninformative_weight: float = 0.05
 
 
-class DrfTraining(SupervisedTraining):
-    """All parts of the network, and the two projections that go with the training."""
+@register_stage(
+    'drf', config=DrfConfig, experiment='drf', examples=('tpf train drf --out runs/drf',)
+)
+class Drf(Supervised):
+    """
+    Stage 2 of TPF: train the tracker with decoupled features, from the weights of stage 1.
 
-    columns = (*SupervisedTraining.columns, 'orthogonality', 'reconstruction', 'uninformative')
+    What decouples them is folded away in the weights that it writes.
+    """
+
+    columns = (*Supervised.columns, 'orthogonality', 'reconstruction', 'uninformative')
     config: DrfConfig
 
     def build(self) -> nn.Module:
         """Return the network and its projections."""
         super().build()
+        if not isinstance(self.model, Tpf):
+            raise TpfError(f'model {self.config.model!r} is no TPF network; stage drf needs one')
         dim = self.model.config.dim
         projections = {'relevant': Projection(dim), 'irrelevant': Projection(dim)}
         # Relevant starts as all there is, so that trained weights go on where they were.
@@ -63,7 +79,7 @@ class DrfTraining(SupervisedTraining):
         relevant = self.network['relevant'](features)
         irrelevant = self.network['irrelevant'](features)
         maps = Maps(*model.box_head(relevant), similarity=similarity)
-        terms = self.weigh(losses_of(maps, batch))
+        terms = weigh(losses_of(maps, batch, published=config.published_labels), config)
         decoupling = {
             'orthogonality': orthogonality(relevant, irrelevant),
             'reconstruction': (features - (relevant + irrelevant)).float().square().mean(),

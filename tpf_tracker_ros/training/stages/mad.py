@@ -7,37 +7,38 @@ the rules of their weights. L = Σ_k a_k [ |F - E_k|₁ + λ_s (1 - SSIM) + λ_g
 luminance, with weights a_k of each image that sum to one over the experts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn, Tensor
+from torch import Generator, nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import create_model, packaged_weights
-from tpf_tracker_ros.models.checkpoint import load_weights
-from tpf_tracker_ros.models.tpf import Tpf
-from tpf_tracker_ros.training.experts import box_mean, Fuse, load_expert, luminance
-from tpf_tracker_ros.training.losses.fusion import box_at, focal_loss, gaussian_target, giou_loss
+from tpf_tracker_ros.models.checkpoint import load_model
+from tpf_tracker_ros.models.network import TrackingNetwork
+from tpf_tracker_ros.models.registry import packaged_weights
+from tpf_tracker_ros.training.experts import Fuse, load_expert
+from tpf_tracker_ros.training.losses.centre import (
+    box_at,
+    centre_cell,
+    focal_loss,
+    gaussian_target,
+    giou_loss,
+)
+from tpf_tracker_ros.training.losses.images import (
+    distill,
+    DistillConfig,
+    quality_weights,
+    teach,
+)
 from tpf_tracker_ros.training.losses.tracking import merge_view
 from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
-from tpf_tracker_ros.training.trainer import LoopConfig, Training
+from tpf_tracker_ros.training.stage import register_stage, RunConfig, Stage
 
 WEIGHTINGS = ('uniform', 'quality', 'gate', 'tracker')
 
 
 @dataclass(frozen=True)
-class DistillConfig:
-    """Who teaches, and what is compared."""
-
-    experts: list[str] = field(default_factory=lambda: ['laplacian', 'guided', 'saliency'])
-    temperature: float = 1.0  # of the softmax that makes weights of scores
-    ssim_weight: float = 1.0
-    gradient_weight: float = 2.0
-    colour_weight: float = 0.5  # ours: without it the adapter is free to paint false colours
-
-
-@dataclass(frozen=True)
-class MadConfig(DistillConfig, LoopConfig):
+class MadConfig(DistillConfig, RunConfig):
     """Every number of one experiment."""
 
     steps: int = 1500
@@ -48,29 +49,41 @@ class MadConfig(DistillConfig, LoopConfig):
     tracker_weights: str = ''  # of the frozen tracker of weighting 'tracker'; '': the packaged
 
 
-class MadTraining(Training):
-    """Trains the adapter alone; the other weights are handed on as they were."""
+@register_stage(
+    'mad', config=MadConfig, experiment='mad', examples=('tpf train mad --out runs/mad',)
+)
+class Mad(Stage):
+    """
+    Stage 1 of TPF: teach the fusion adapter by several image-fusion experts.
+
+    The other weights are handed on as they were. What it writes is what the next stage starts
+    from: its init_weights.
+    """
 
     config: MadConfig
 
-    def __init__(self, config: MadConfig, folder: Path, *, device: str = 'cpu') -> None:
+    def __init__(self, config: MadConfig, generator: Generator, host: Generator) -> None:
         _check(config)
         self.experts = [load_expert(name) for name in config.experts]
         names = (f'a_{Path(name).stem}' for name in config.experts)
         self.columns = ('loss', 'pixel', 'ssim', 'gradient', 'colour', *names)
-        super().__init__(config, folder, device=device)
+        super().__init__(config, generator, host)
         if config.weighting == 'tracker':
-            self.tracker = create_model(config.model).to(self.device).eval().requires_grad_(False)
-            load_weights(self.tracker, _tracker_weights(config))
+            tracker = load_model(config.model, _tracker_weights(config))
+            self.tracker = tracker.to(generator.device).eval().requires_grad_(False)
 
     def build(self) -> nn.Module:
-        """Return the network, all frozen but its adapter, and the gate where there is one."""
-        self.model.requires_grad_(False)
-        self.model.pfa.requires_grad_(True)
+        """Return the network, and the gate where there is one."""
+        require_fusion(self)
         gate = Gate(len(self.experts)) if self.config.weighting == 'gate' else nn.Identity()
         return nn.ModuleDict({'model': self.model, 'gate': gate})
 
-    def finished(self, network: nn.Module) -> Tpf:
+    def group(self, name: str) -> str:
+        """Freeze all but the adapter and the gate."""
+        group = super().group(name)
+        return group if group == 'adapter' or name.startswith('gate.') else 'frozen'
+
+    def finished(self, network: nn.Module) -> TrackingNetwork:
         """Return the network without the gate."""
         return network['model']
 
@@ -114,7 +127,7 @@ class MadTraining(Training):
         score = maps.score.float().clamp(1e-4, 1 - 1e-4)
         grid = score.shape[-1]
         target = gaussian_target(batch.box, grid)
-        cell = (batch.box[:, :2] * grid).floor().long().clamp(0, grid - 1)
+        cell = centre_cell(batch.box, grid).long().clamp(0, grid - 1)
         found = box_at(maps.size.float(), maps.offset.float(), cell)
         inside = target.flatten(1).amax(1)  # a target out of view has no box to be judged by
         return torch.vmap(focal_loss)(score, target) + 2 * giou_loss(found, batch.box) * inside
@@ -142,77 +155,13 @@ class Gate(nn.Module):
         return self.layers(torch.cat([rgb, thermal], 1))
 
 
-def teach(experts: list[Fuse], rgb: Tensor, thermal: Tensor) -> Tensor:
-    """Return what K experts make of images (B, 3, H, W) in 0..1: (B, K, 3, H, W)."""
-    return torch.stack([expert(rgb, thermal) for expert in experts], 1)
-
-
-def distill(
-    fused: Tensor, taught: Tensor, config: DistillConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cost (B, K) of images (B, 3, H, W) against each expert's (B, K, 3, H, W), and terms."""
-    each = distances(fused[:, None].expand_as(taught).flatten(0, 1), taught.flatten(0, 1))
-    terms = {name: term.view(taught.shape[:2]) for name, term in each.items()}
-    cost = (
-        terms['pixel']
-        + config.ssim_weight * terms['ssim']
-        + config.gradient_weight * terms['gradient']
-        + config.colour_weight * terms['colour']
-    )
-    return cost, terms
-
-
-def quality_weights(taught: Tensor, config: DistillConfig) -> Tensor:
-    """Weights (B, K) of the experts for each image by the quality of what they make."""
-    scores = torch.stack([quality(images) for images in taught.unbind(1)], 1)
-    return torch.softmax(scores / config.temperature, 1)
-
-
-def distances(fused: Tensor, taught: Tensor) -> dict[str, Tensor]:
-    """How far images (N, 3, H, W) in 0..1 are from an expert's: terms (N,), zero when equal."""
-    f, e = luminance(fused), luminance(taught)
-    steps = zip(gradients(f), gradients(e))
-    return {
-        'pixel': _mean((f - e).abs()),
-        'ssim': 1 - ssim(f, e),
-        'gradient': sum(_mean((a - b).abs()) for a, b in steps),
-        'colour': _mean(((fused - f) - (taught - e)).abs()),
-    }
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (N,) of (N, 1, H, W) in 0..1, over windows of 7 (Wang et al. 2004)."""
-    mean_a, mean_b = box_mean(a, 3), box_mean(b, 3)
-    var_a = box_mean(a * a, 3) - mean_a**2
-    var_b = box_mean(b * b, 3) - mean_b**2
-    covariance = box_mean(a * b, 3) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    luminous = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return _mean(luminous * (2 * covariance + c2) / (var_a + var_b + c2))
-
-
-def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward differences along rows and along columns."""
-    return image.diff(dim=-1), image.diff(dim=-2)
-
-
-def quality(images: Tensor) -> Tensor:
-    """
-    Scores (B,) of fused images (B, 3, H, W): bits of entropy + 10 times the mean gradient.
-
-    Both are about as large as they vary: 3 to 7 bits, 0.02 to 0.2 of full scale a pixel.
-    """
-    grey = luminance(images)
-    steep = sum(_mean(step.abs()) for step in gradients(grey))
-    level = (grey.flatten(1) * 63).round().long()
-    ones = torch.ones_like(level, dtype=torch.float32)
-    share = ones.new_zeros(len(grey), 64).scatter_add_(1, level, ones) / level.shape[1]
-    bits = -(share * share.clamp(min=1e-9).log2()).sum(1)
-    return bits + 10 * steep
-
-
-def _mean(images: Tensor) -> Tensor:
-    return images.flatten(1).mean(1)
+def require_fusion(stage: Stage) -> None:
+    """Raise TpfError on a network without a fused image."""
+    if not stage.model.fuses:
+        raise TpfError(
+            f'model {stage.config.model!r} fuses no pixels, so there is no image that experts '
+            f'could teach; choose one that does, such as tpf_tiny'
+        )
 
 
 def _check(config: MadConfig) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tpf_tracker_ros.core.boxes import iou
-from tpf_tracker_ros.training.losses.fusion import (
+from tpf_tracker_ros.training.losses.centre import (
     box_at,
     focal_loss,
     gaussian_target,

@@ -1,37 +1,47 @@
-"""Losses: the OSTrack family's three, and dense matching over known correspondences."""
+"""
+Losses of the centre head: the OSTrack family's three; and matching over known correspondences.
+
+Labels are ours or published. Ours: the cell that holds the centre, a Gaussian without end.
+Published, as in OSTrack's code: the cell nearest to G times the centre, which is the one right
+and down of it half of the time, and a Gaussian cut at its radius, often one cell alone.
+"""
 
 import torch
 from torch import Tensor
 import torch.nn.functional as F
 
 
-def gaussian_target(box: Tensor, grid: int, *, min_overlap: float = 0.7) -> Tensor:
+def gaussian_target(
+    box: Tensor, grid: int, *, min_overlap: float = 0.7, published: bool = False
+) -> Tensor:
     """
     Centre heat map (B, 1, G, G) of boxes (B, 4) cx, cy, w, h in 0..1 (CornerNet's radius).
 
-    Exactly 1 at the cell that holds the centre; all zero where the centre lies outside.
+    Exactly 1 at the centre's cell; all zero where that lies outside.
     """
     w, h = (box[:, 2:] * grid).unbind(1)
-    radius = (
-        torch.stack(
-            [
-                _radius(1.0, w + h, w * h * (1 - min_overlap) / (1 + min_overlap)),
-                _radius(4.0, 2 * (w + h), (1 - min_overlap) * w * h),
-                _radius(4 * min_overlap, -2 * min_overlap * (w + h), (min_overlap - 1) * w * h),
-            ]
-        )
-        .amin(0)
-        .clamp(min=0)
+    roots = (
+        _radius(1.0, w + h, w * h * (1 - min_overlap) / (1 + min_overlap)),
+        _radius(4.0, 2 * (w + h), (1 - min_overlap) * w * h),
+        _radius(4 * min_overlap, -2 * min_overlap * (w + h), (min_overlap - 1) * w * h),
     )
-    sigma = ((2 * radius.floor() + 1) / 6)[:, None, None]
-    cell = (box[:, :2] * grid).floor()
+    radius = torch.stack(roots).amin(0).clamp(min=0).floor()[:, None, None]
+    sigma = (2 * radius + 1) / 6
+    cell = centre_cell(box, grid, published=published)
     line = torch.arange(grid, device=box.device)
-    distance = (line[None, None] - cell[:, :1, None]) ** 2 + (
-        line[:, None] - cell[:, 1:, None]
-    ) ** 2
-    heat = torch.exp(-distance / (2 * sigma**2))
+    right = line[None, None] - cell[:, :1, None]
+    down = line[:, None] - cell[:, 1:, None]
+    heat = torch.exp(-(right**2 + down**2) / (2 * sigma**2))
+    if published:
+        heat = heat * ((right.abs() <= radius) & (down.abs() <= radius))
     inside = ((cell >= 0) & (cell < grid)).all(1)
     return (heat * inside[:, None, None])[:, None]
+
+
+def centre_cell(box: Tensor, grid: int, *, published: bool = False) -> Tensor:
+    """Return the cells (B, 2) x, y that stand for the centres, as whole floats."""
+    centre = box[:, :2] * grid
+    return centre.round() if published else centre.floor()
 
 
 def _radius(a: float, b: Tensor, c: Tensor) -> Tensor:
@@ -54,6 +64,17 @@ def giou_loss(a: Tensor, b: Tensor) -> Tensor:
     union = a[:, 2:].prod(1) + b[:, 2:].prod(1) - overlap
     hull = (torch.maximum(a2, b2) - torch.minimum(a1, b1)).clamp(min=0).prod(1)
     return 1 - overlap / union.clamp(min=1e-9) + (hull - union) / hull.clamp(min=1e-9)
+
+
+def corners(box: Tensor) -> Tensor:
+    """Boxes (B, 4) cx, cy, w, h as x1, y1, x2, y2."""
+    return torch.cat([box[:, :2] - box[:, 2:] / 2, box[:, :2] + box[:, 2:] / 2], 1)
+
+
+def clamped(box: Tensor) -> Tensor:
+    """Return what of boxes (B, 4) cx, cy, w, h lies within 0..1."""
+    low, high = corners(box).clamp(0, 1).chunk(2, 1)
+    return torch.cat([(low + high) / 2, high - low], 1)
 
 
 def box_at(size: Tensor, offset: Tensor, cell: Tensor) -> Tensor:

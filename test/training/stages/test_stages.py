@@ -1,0 +1,131 @@
+"""Every registered stage: it trains, freezes, resumes, saves and can be asked for."""
+
+from dataclasses import replace
+
+from click.testing import CliRunner
+import pytest
+from safetensors.torch import save_file
+import torch
+from tpf_tracker_ros.cli import tpf
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model
+from tpf_tracker_ros.models.checkpoint import load_weights
+from tpf_tracker_ros.models.layers.nanotrack import NanoBackbone
+from tpf_tracker_ros.training.config import read_config
+from tpf_tracker_ros.training.samples.world import WorldConfig
+from tpf_tracker_ros.training.stage import EXPERIMENTS, register_stage
+from tpf_tracker_ros.training.stages import list_stages
+from tpf_tracker_ros.training.trainer import Trainer
+
+NUMBERS = {
+    'batch': 2, 'warmup': 0, 'learning_rate': 3e-5, 'log_every': 1, 'save_every': 1, 'steps': 3,
+    'init_weights': '', 'minutes': 0.0, 'data': [],
+    'world': WorldConfig(backgrounds=7, background_size=64, sprites=8),
+}  # fmt: skip
+every_stage = pytest.mark.parametrize('name', list_stages())
+
+
+@pytest.fixture(scope='module')
+def own(tmp_path_factory):
+    """Give what a stage needs beside NUMBERS to be trained in a moment."""
+    folder = tmp_path_factory.mktemp('teachers')
+    torch.manual_seed(0)
+    save_file(NanoBackbone().state_dict(), folder / 'nano.safetensors')
+    return {'distil': {'teacher_weights': str(folder / 'nano.safetensors')}}
+
+
+@pytest.fixture
+def trainer_of(own):
+    """Make a stage's trainer, of its default experiment but for NUMBERS and changes."""
+
+    def make(name, folder, **changes):
+        entry = list_stages()[name]
+        config = read_config(EXPERIMENTS / f'{entry.experiment}.toml', entry.config)
+        changes = NUMBERS | own.get(name, {}) | changes
+        return Trainer(entry.stage, replace(config, **changes), folder)
+
+    return make
+
+
+@every_stage
+def test_a_batch_is_learned_and_what_is_frozen_stays(tmp_path, trainer_of, name):
+    trainer = trainer_of(name, tmp_path)
+    batch = trainer.sample()
+    trainer.sample = lambda: batch
+    stage, frozen = trainer.stage, {}
+    stage.draw_dynamic = lambda: True  # the same shapes in each step
+    for key, parameter in trainer.network.named_parameters():
+        assert parameter.requires_grad == (stage.group(key) != 'frozen'), key
+        if not parameter.requires_grad:
+            frozen[key] = parameter.clone()
+    before = {key: p.clone() for key, p in trainer.network.named_parameters()}
+    losses = [trainer.train(1)['loss'] for _ in range(3)]
+    assert losses[-1] < losses[0]
+    after = dict(trainer.network.named_parameters())
+    for key, value in frozen.items():
+        torch.testing.assert_close(after[key].data, value, rtol=0, atol=0, msg=key)
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+@every_stage
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, trainer_of, name):
+    whole = trainer_of(name, tmp_path / 'whole', steps=2)
+    whole.run()
+    first = trainer_of(name, tmp_path / 'parts', steps=2)
+    first.folder.mkdir()
+    first.train(1)
+    first.save()
+    second = trainer_of(name, tmp_path / 'parts', steps=2)
+    second.run()
+    assert second.step == whole.step == 2
+    torch.testing.assert_close(
+        second.average.state_dict(), whole.average.state_dict(), rtol=0, atol=0
+    )
+    plain = create_model(whole.config.model)
+    load_weights(plain, tmp_path / 'parts' / f'{whole.config.model}.safetensors')
+    head = (tmp_path / 'parts/log.csv').read_text().splitlines()[0]
+    assert head == ','.join(('step', *whole.stage.columns, 'pairs_per_s,data_share,minutes'))
+
+
+@pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('*.toml')), ids=lambda p: p.stem)
+def test_an_experiment_states_only_what_differs(path):
+    """It is one of some stage, and no line could be left out."""
+    kinds = [entry.config for entry in list_stages().values() if _fits(path, entry.config)]
+    assert kinds
+    for kind in kinds:
+        config, default = read_config(path, kind), kind()
+        stated = [line for line in path.read_text().splitlines() if line[:1].islower()]
+        assert len(stated) == len(list(_differences(config, default))) or len(kinds) > 1
+
+
+def _fits(path, kind):
+    try:
+        read_config(path, kind)
+    except TpfError:
+        return False
+    return True
+
+
+def _differences(config, default):
+    for key, value in vars(config).items():
+        if hasattr(value, '__dataclass_fields__'):
+            yield from _differences(value, vars(default)[key])
+        elif value != vars(default)[key]:
+            yield from value if key == 'data' else [key]
+
+
+@every_stage
+def test_a_stage_is_a_command_whose_help_says_what_it_does(name):
+    help_text = CliRunner().invoke(tpf, ['train', name, '--help']).output
+    entry = list_stages()[name]
+    words = entry.stage.__doc__.split()
+    assert ' '.join(words[:4]) in ' '.join(help_text.split())
+    assert entry.examples and all(line in help_text for line in entry.examples)
+    assert name in CliRunner().invoke(tpf, ['train', '--help']).output
+
+
+def test_a_stage_that_is_not_there_and_one_that_is_twice():
+    result = CliRunner().invoke(tpf, ['train', 'stage3'])
+    assert result.exit_code == 2 and "No such command 'stage3'" in result.output
+    with pytest.raises(TpfError, match=r"'mad' is registered by .*stages\.mad already"):
+        register_stage('mad', config=None, experiment='', examples=())(object)
