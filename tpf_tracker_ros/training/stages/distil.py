@@ -67,10 +67,11 @@ class Distil(Supervised):
                 'find them; stage distil needs a TPF network with a conv stem, such as tpf_tiny'
             )
         self.teacher = load_teacher(Path(self.config.teacher_weights)).to(self.generator.device)
-        self.model.backbone.patch_embed.register_forward_hook(self._note_tokens)
+        # A function, since the average is a deep copy, which would copy a method's stage, too.
+        self.model.backbone.patch_embed.register_forward_hook(lambda *call: self._note(*call))
         return nn.ModuleDict({'model': self.model, 'show': nn.Linear(self.model.config.dim, DIM)})
 
-    def _note_tokens(self, stem: nn.Module, images: tuple[Tensor], tokens: Tensor) -> None:
+    def _note(self, stem: nn.Module, images: tuple[Tensor], tokens: Tensor) -> None:
         self._searched = tokens  # of the last view that the network looked at
 
     def finished(self, network: nn.Module) -> Tpf:
