@@ -75,7 +75,12 @@ def count_gmacs():
                 layer.register_forward_hook(lambda *args: normalised.append(args[2].numel()))
         with torch.device('meta'):
             z, x = torch.zeros(1, 3, 128, 128), torch.zeros(1, 3, 256, 256)
-        counts = count_macs(lambda: network.search(network.template(z, z), x, x))
+        # With taps the last block computes the templates, too, as the published code does.
+        counts = count_macs(
+            lambda: network.box_head(
+                network.features(network.embed(z, z), network.embed(x, x), taps=[])
+            )
+        )
         return (counts['linear'] + counts['convolution'] + 4 * sum(normalised)) / 1e9
 
     return count

@@ -49,3 +49,16 @@ def crops(batch=2):
         for image, size in sizes.items()
         for modality in ('rgb', 'tir')
     ]
+
+
+def small_crops():
+    """Return crops like those above of networks that take 32 and 64 px."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 3, size, size, generator=generator) for size in (32, 32, 64, 64)]
+
+
+def find(network, images, templates=1):
+    """Return the maps of a network for crops like those above, its template given so often."""
+    z_rgb, z_thermal, *search = images
+    kept = network.template(network.merge(z_rgb, z_thermal))
+    return network.search(torch.stack([kept] * templates, 1), network.merge(*search))

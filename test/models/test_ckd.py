@@ -1,4 +1,4 @@
-from formula import crops, fill
+from formula import crops, fill, find, small_crops
 import pytest
 import torch
 from tpf_tracker_ros.models.ckd import Ckd, CkdConfig, CkdWithTeachers
@@ -42,9 +42,9 @@ def test_with_elimination_all_is_as_in_the_published_code(published, golden, ass
                 lambda _, given, out: (paid.append(given[2]), kept.append(out[1]), None)[2]
             )
     images = crops(1)
-    z, x = published.template(*images[:2]), published.template(*images[2:])
+    z, x = published.embed(*images[:2]), published.embed(*images[2:])
     features = published.features(z, x, taps=taps)
-    assert_maps(published.search(z, *images[2:]), expected)
+    assert_maps(find(published, images), expected)
     for i, block in enumerate((3, 6, 9)):
         assert set(kept[i][0].tolist()) == set(expected[f'kept_block{block}'][0].tolist())
         torch.testing.assert_close(
@@ -64,9 +64,7 @@ def test_with_elimination_all_is_as_in_the_published_code(published, golden, ass
 @torch.inference_mode()
 def test_without_elimination_the_maps_are_as_in_the_published_code(published, golden, assert_maps):
     set_keep(published, 1)
-    images = crops(1)
-    maps = published.search(published.template(*images[:2]), *images[2:])
-    assert_maps(maps, golden('ckd.npz', 'noce_'))
+    assert_maps(find(published, crops(1)), golden('ckd.npz', 'noce_'))
 
 
 SMALL = CkdConfig(
@@ -75,21 +73,13 @@ SMALL = CkdConfig(
 )  # fmt: skip
 
 
-def small_crops():
-    generator = torch.Generator().manual_seed(0)
-    sizes = (32, 32, 64, 64)
-    return [torch.randn(2, 3, size, size, generator=generator) for size in sizes]
-
-
 @torch.inference_mode()
 def test_two_equal_templates_are_as_good_as_one():
     torch.manual_seed(0)
-    network = Ckd(SMALL).eval()
-    z_rgb, z_thermal, *x = small_crops()
-    one = network.template(z_rgb, z_thermal)
-    maps = network.search(one, *x), network.search(torch.cat([one, one], 1), *x)
-    torch.testing.assert_close(maps[0].score, maps[1].score)
-    torch.testing.assert_close(maps[0].offset, maps[1].offset)
+    network, images = Ckd(SMALL).eval(), small_crops()
+    one, two = find(network, images), find(network, images, templates=2)
+    torch.testing.assert_close(one.score, two.score)
+    torch.testing.assert_close(one.offset, two.offset)
 
 
 def test_students_learn_behind_a_mask_and_teachers_see_all():

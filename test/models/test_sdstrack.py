@@ -1,8 +1,8 @@
-from formula import crops, fill
+from formula import crops, fill, find, small_crops
 import pytest
 import torch
 from tpf_tracker_ros.models.layers.vit import Elimination, set_keep, to_slots
-from tpf_tracker_ros.models.sdstrack import hide, SdsTrack, SdsTrackConfig, trainable
+from tpf_tracker_ros.models.sdstrack import hide, SdsTrack, SdsTrackConfig
 
 
 def on_meta():
@@ -39,8 +39,9 @@ def test_with_elimination_all_is_as_in_the_published_code(published, golden, ass
                 lambda _, given, out: (paid.append(given[2]), kept.append(out[1]), None)[2]
             )
     images = crops(1)
-    z, x = published.template(*images[:2]), published.template(*images[2:])
-    assert_maps(published.locate(z, x, taps=fused), expected)
+    z, x = published.embed(*images[:2]), published.embed(*images[2:])
+    published.features(z, x, taps=fused)
+    assert_maps(find(published, images), expected)
     for i, block in enumerate((3, 6, 9)):
         for m, stream in enumerate(('rgb', 'x')):
             name = f'_block{block}'
@@ -58,41 +59,40 @@ def test_with_elimination_all_is_as_in_the_published_code(published, golden, ass
 @torch.inference_mode()
 def test_without_elimination_the_maps_are_as_in_the_published_code(published, golden, assert_maps):
     set_keep(published, 1)
-    images = crops(1)
-    maps = published.search(published.template(*images[:2]), *images[2:])
-    assert_maps(maps, golden('sdstrack.npz', 'noce_'))
+    assert_maps(find(published, crops(1)), golden('sdstrack.npz', 'noce_'))
+
+
+SMALL = SdsTrackConfig(
+    template_size=32, search_size=64, stride=8, dim=32, depth=4, heads=2, ce_blocks=(1, 2),
+    fusion_blocks=(1, 3), adapter_dim=8, head_channels=64,
+)  # fmt: skip
 
 
 def small():
     torch.manual_seed(0)
-    config = SdsTrackConfig(
-        template_size=32, search_size=64, stride=8, dim=32, depth=4, heads=2, ce_blocks=(1, 2),
-        fusion_blocks=(1, 3), adapter_dim=8, head_channels=64,
-    )  # fmt: skip
-    sizes = (32, 32, 64, 64)
-    return SdsTrack(config).eval(), [torch.randn(2, 3, size, size) for size in sizes]
+    return SdsTrack(SMALL).eval()
 
 
 @torch.inference_mode()
 def test_two_equal_templates_are_as_good_as_one():
-    network, (z_rgb, z_other, *x) = small()
-    one = network.template(z_rgb, z_other)
-    maps = network.search(one, *x), network.search(torch.cat([one, one], 1), *x)
-    torch.testing.assert_close(maps[0].score, maps[1].score)
-    torch.testing.assert_close(maps[0].offset, maps[1].offset)
+    network, images = small(), small_crops()
+    one, two = find(network, images), find(network, images, templates=2)
+    torch.testing.assert_close(one.score, two.score)
+    torch.testing.assert_close(one.offset, two.offset)
 
 
 @torch.inference_mode()
 def test_a_crop_that_shows_nothing_is_hidden_as_training_hides_patches():
-    network, (z_rgb, z_other, x_rgb, x_other) = small()
-    z, x = network.template(z_rgb, z_other), network.template(x_rgb, x_other)
+    network, (z_rgb, z_other, x_rgb, x_other) = small(), small_crops()
+    z, x = network.embed(z_rgb, z_other), network.embed(x_rgb, x_other)
     none, every = torch.zeros(2, 64, dtype=torch.bool), torch.ones(2, 64, dtype=torch.bool)
     dead = torch.full_like(x_other, -1.8)
-    maps = network.search(z, x_rgb, dead), network.locate(z, hide(x, none, every))
-    assert torch.equal(maps[0].score, maps[1].score)
-    assert not torch.equal(maps[0].score, network.locate(z, x).score)
+    features = network.features(z, network.embed(x_rgb, dead))
+    assert torch.equal(features, network.features(z, hide(x, none, every)))
+    assert not torch.equal(features, network.features(z, x))
 
 
 def test_what_is_trained_are_the_adapters_the_second_embedding_and_the_last_norm():
-    trained = [p.numel() for k, p in on_meta().named_parameters() if trainable(k)]
+    network = on_meta()
+    trained = [p.numel() for k, p in network.named_parameters() if network.group(k) != 'frozen']
     assert sum(trained) == 14_793_984

@@ -10,11 +10,13 @@ of their own) is CkdWithTeachers, whose 878 weights are those of a published tra
 from dataclasses import dataclass
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.layers.vit import template_bias, VisionTransformer
 from tpf_tracker_ros.models.network import Maps
+from tpf_tracker_ros.models.registry import PublishedKeys, register_model
+from tpf_tracker_ros.models.two_stream import mean_similarity, TwoStreamNetwork
 
 Pair = tuple[Tensor, Tensor]  # of the RGB and the thermal stream
 
@@ -52,24 +54,24 @@ class CkdConfig:
         )
 
 
-class Ckd(nn.Module):
+class Ckd(TwoStreamNetwork):
     """Tokens of both modalities through their streams, then the head over both."""
 
     def __init__(self, config: CkdConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.rgb_branch, self.tir_branch = config.stream(), config.stream()
         self.box_head = CentreHead(2 * config.dim, config.head_channels)
 
-    def template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+    def embed(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Patch tokens (B, N, 2 D), RGB first, of normalised crops (B, 3, S, S)."""
         return torch.cat(
             [self.rgb_branch.patch_embed(rgb), self.tir_branch.patch_embed(thermal)], -1
         )
 
-    def search(self, kept: Tensor, rgb: Tensor, thermal: Tensor) -> Maps:
-        """Head maps of a search crop (B, 3, S, S) each; kept: templates (B, K * Nz, 2 D)."""
-        return Maps(*self.box_head(self.features(kept, self.template(rgb, thermal))))
+    def similarity(self, templates: Tensor, search: Tensor) -> Tensor | None:
+        """Give the mean of both stems' similarities; None without a convolutional stem."""
+        stems = self.rgb_branch.correlation, self.tir_branch.correlation
+        return mean_similarity(stems, templates, search)
 
     def features(
         self, templates: Tensor, search: Tensor, *, taps: list[Pair] | None = None
@@ -87,7 +89,11 @@ class Ckd(nn.Module):
         for blocks in zip(*(stream.blocks for stream in streams)):
             query = first.centre if blocks[0].eliminates else None
             bias = template_bias(tokens[0], count, count // first.grid_z**2)
-            halves = [b.attend(x, query=query, bias=bias) for b, x in zip(blocks, tokens)]
+            # Nothing reads the templates after the last block.
+            skip = count if blocks[0] is first.blocks[-1] and taps is None else 0
+            halves = [
+                b.attend(x, query=query, bias=bias, skip=skip) for b, x in zip(blocks, tokens)
+            ]
             tokens = [x for x, _ in halves]
             if query is not None:
                 # The maximum of the streams before the mean over heads: either may know.
@@ -99,8 +105,25 @@ class Ckd(nn.Module):
             tokens = [b.transform(x) for b, x in zip(blocks, tokens)]
             if taps is not None:
                 taps.append(tuple(tokens))
-        maps = [s.restore(s.norm(x[:, count:]), kept) for s, x in zip(streams, tokens)]
+        maps = [s.restore(s.norm(x[:, count - skip :]), kept) for s, x in zip(streams, tokens)]
         return torch.cat(maps, 1)
+
+
+# A training file holds the teachers, too.
+TEACHERS = ('teacher_rgb.', 'teacher_tir.', 'box_head_v.', 'box_head_i.')
+PUBLISHED = PublishedKeys(unused=lambda key: key.startswith(TEACHERS))
+
+
+@register_model(published=PUBLISHED)
+def ckd_base() -> Ckd:
+    """Two ViT-B streams and a head over both, at 128/256 px; loads published CKD checkpoints."""
+    return Ckd(CkdConfig())
+
+
+@register_model()
+def ckd_small() -> Ckd:
+    """Two ViT-S streams and a head over both, at 128/256 px."""
+    return Ckd(CkdConfig(dim=384, heads=6, head_channels=128))
 
 
 @dataclass(frozen=True)
@@ -139,7 +162,7 @@ class CkdWithTeachers(Ckd):
 
         visible: bool (B, Nx), the search tokens that the students see; None: all of them.
         """
-        z, x = self.template(*template), self.template(*search)
+        z, x = self.embed(*template), self.embed(*search)
         taps: list[Pair] = []
         if visible is not None:
             x = x * visible[..., None]

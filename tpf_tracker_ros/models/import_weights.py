@@ -1,5 +1,6 @@
 """Published checkpoints as weights of our models: `tpf import-weights`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from tpf_tracker_ros.models.checkpoint import check_keys, save_weights
 from tpf_tracker_ros.models.pickled import LazyTensor, open_pickled
 from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
-WRAPPED = 'net', 'state_dict'  # under which training checkpoints hold weights
+WRAPPERS = ('net', 'state_dict', 'model')  # under which training checkpoints hold the weights
 
 
 def import_weights(path: Path, model_name: str, out: Path) -> str:
@@ -23,7 +24,7 @@ def import_weights(path: Path, model_name: str, out: Path) -> str:
     if published is None:
         names = ', '.join(name for name, entry in list_models().items() if entry.published)
         raise TpfError(f'there are no published weights for {model_name}; choose one of {names}')
-    network = read_network(path)
+    network, unused = read_network(path, unused=published.unused)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same file gives the same weights
         model = create_model(model_name)
@@ -34,26 +35,42 @@ def import_weights(path: Path, model_name: str, out: Path) -> str:
     model.load_state_dict({**state, **found})
     save_weights(model, out, metadata={'imported_from': path.name})
     parameters = sum(v.numel() for v in expected.values() if v.is_floating_point())
-    adapter = (
-        'the fusion adapter starts as plain averaging: ' if len(expected) < len(state) else ''
-    )
-    return (
-        f'{len(found)} weights ({parameters / 1e6:.1f} M numbers) of {path.name} as {model_name}; '
-        f'{adapter}{out}'
-    )
+    notes = [
+        f'{len(found)} weights ({parameters / 1e6:.1f} M numbers) of {path.name} as {model_name}'
+    ]
+    if unused:
+        notes.append(f'{unused} that tracking does not use were left out')
+    if published.rest:
+        notes.append(published.rest)
+    return f'{"; ".join(notes)}: {out}'
 
 
-def read_network(path: Path) -> dict[str, Tensor]:
-    """Take the weights of a training checkpoint, or of a file that holds only them."""
+def read_network(path: Path, *, unused: Callable[[str], bool]) -> tuple[dict[str, Tensor], int]:
+    """
+    Take the weights of a training checkpoint, or of a file that holds only them.
+
+    In a checkpoint they lie under 'net', 'state_dict' or 'model'; of a model in parallel training
+    each name begins with 'module.'. unused: whether a weight of this name is left out; returns the
+    others, and how many those are.
+    """
     with open_pickled(path) as saved:
-        if isinstance(saved, dict):
-            saved = next((saved[key] for key in WRAPPED if key in saved), saved)
-        if not isinstance(saved, dict) or not saved:
+        network = _unwrapped(saved)
+        if not network:
             raise TpfError(
                 f'checkpoint {path} holds no weights; they are looked for under '
-                f'{" and ".join(map(repr, WRAPPED))}'
+                f'{", ".join(map(repr, WRAPPERS))}, or bare'
             )
-        for key, value in saved.items():
+        for key, value in network.items():
             if not isinstance(value, LazyTensor):
                 raise TpfError(f'checkpoint {path} holds no tensor under {key!r}; give weights')
-        return {str(key): value.load() for key, value in saved.items()}
+        wanted = {key: value for key, value in network.items() if not unused(key)}
+        loaded = {key: value.load() for key, value in wanted.items()}
+    return loaded, len(network) - len(loaded)
+
+
+def _unwrapped(saved: object) -> dict[str, object]:
+    if not isinstance(saved, dict):
+        return {}
+    inner = (saved.get(name) for name in WRAPPERS)
+    network = next((weights for weights in inner if isinstance(weights, dict)), saved)
+    return {str(key).removeprefix('module.'): value for key, value in network.items()}

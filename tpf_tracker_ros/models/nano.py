@@ -113,14 +113,10 @@ class TpfNano(TrackingNetwork):
         return {'pfa': 'adapter'}.get(key.partition('.')[0], 'frozen')
 
 
-def _without_neck(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what NanoTrack's file holds but its network does not use."""
-    return {key: value for key, value in found.items() if not key.startswith('neck.')}
-
-
 NANOTRACK = PublishedKeys(
-    convert=_without_neck,
+    unused=lambda key: key.startswith('neck.'),  # part of the file, not of its network
     ours=lambda key: key.startswith(('backbone.', 'ban_head.')),
+    rest='the fusion adapter starts as plain averaging',
     licence='Apache-2.0; backbone and head: NanoTrack v3, '
     'github.com/HonglinChu/NanoTrack, unchanged',
 )

@@ -24,13 +24,17 @@ class PublishedKeys:
     """
     How the weights of a published file become a model's: `tpf import-weights`.
 
+    unused: whether the model has no use for a weight of this name in a file: it is not read.
     convert: (the file's weights, those expected) -> weights by our keys, which must be all that
-    are expected. ours: whether a key of the model is among them; the others keep their start.
+    are expected. ours: whether a key of the model is among them; the others keep their start,
+    which rest tells of.
     licence: of the published weights, told by every file that holds them.
     """
 
+    unused: Callable[[str], bool] = lambda key: False
     convert: Callable[[Weights, Weights], Weights] = lambda found, expected: found
     ours: Callable[[str], bool] = bool
+    rest: str = ''
     licence: str = ''
 
 

@@ -23,7 +23,8 @@ from tpf_tracker_ros.models.layers.vit import (
     to_slots,
     VisionTransformer,
 )
-from tpf_tracker_ros.models.network import Maps
+from tpf_tracker_ros.models.registry import PublishedKeys, register_model
+from tpf_tracker_ros.models.two_stream import TwoStreamNetwork
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,16 @@ class TwoModalityBlock(Block):
         adapted = other + 0.5 * self.MLP_X_DTE_Adapter(normed.chunk(2)[1])
         return x + torch.cat([rgb, adapted])
 
-    def fuse(self, x: Tensor, *, bias: Tensor | None = None) -> Tensor:
-        """Do the second pass, in which each modality attends to the other one only."""
-        q, k, v = self.attn.split(self.norm1(x))
+    def fuse(self, x: Tensor, *, bias: Tensor | None = None, skip: int = 0) -> Tensor:
+        """
+        Do the second pass, in which each modality attends to the other one only.
+
+        skip: so many tokens at the front are attended to but not returned.
+        """
+        q, k, v = self.attn.split(self.norm1(x), skip)
         swapped = (torch.cat(values.chunk(2)[::-1]) for values in (k, v))
         attended = self.attn.attend(q, *swapped, bias)
-        x = x + attended + self.Space_X_X_DTE_Adapter(attended)
+        x = x[:, skip:] + attended + self.Space_X_X_DTE_Adapter(attended)
         normed = self.norm2(x)
         return x + self.mlp(normed) + 0.5 * self.MLP_X_X_DTE_Adapter(normed)
 
@@ -140,31 +145,32 @@ class TwoModalityTransformer(VisionTransformer):
         receives what each fusion pass gives.
         """
         count = templates.shape[1]
-        x, kept = self.place(templates, search, 0.0), self.candidates(search)
+        x, kept, skip = self.place(templates, search, 0.0), self.candidates(search), 0
         for i, block in enumerate(self.blocks):
             bias = template_bias(x, count, count // self.grid_z**2)
             x, kept = block(x, kept, templates=count, centre=self.centre, bias=bias)
             if i in self.fusion_blocks:
                 bias = template_bias(x, count, count // self.grid_z**2)
-                x = block.fuse(x, bias=bias)
+                # Nothing reads the templates after the last block.
+                skip = count if block is self.blocks[-1] and taps is None else 0
+                x = block.fuse(x, bias=bias, skip=skip)
                 if taps is not None:
                     taps.append(Fused(x, kept))
         # The norm follows the mean, so a slot that both eliminated holds the norm's bias.
-        rgb, other = to_slots(x[:, count:], kept, search.shape[1]).chunk(2)
+        rgb, other = to_slots(x[:, count - skip :], kept, search.shape[1]).chunk(2)
         features = self.norm((rgb + other) / 2)
         return features.transpose(1, 2).unflatten(2, (self.grid_x, self.grid_x))
 
 
-class SdsTrack(nn.Module):
+class SdsTrack(TwoStreamNetwork):
     """Both modalities as one batch through the shared ViT, then the head on their mean."""
 
     def __init__(self, config: SdsTrackConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.backbone = TwoModalityTransformer(config)
         self.box_head = CentreHead(config.dim, config.head_channels)
 
-    def template(self, rgb: Tensor, thermal: Tensor) -> Tensor:
+    def embed(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """
         Patch tokens (B, N, 2 D), RGB first, of normalised crops (B, 3, S, S).
 
@@ -175,25 +181,37 @@ class SdsTrack(nn.Module):
             [embed(crop) * _shows(crop) for embed, crop in zip(embeds, (rgb, thermal))], -1
         )
 
-    def search(self, kept: Tensor, rgb: Tensor, thermal: Tensor) -> Maps:
-        """Head maps of a search crop (B, 3, S, S) each; kept: templates (B, K * Nz, 2 D)."""
-        return self.locate(kept, self.template(rgb, thermal))
-
-    def locate(
+    def features(
         self, templates: Tensor, search: Tensor, *, taps: list[Fused] | None = None
-    ) -> Maps:
+    ) -> Tensor:
         """
-        Head maps of tokens (B, K * Nz, 2 D) and (B, Nx, 2 D); a training pass, clean or masked.
+        Give what the head sees, (B, D, G, G), of tokens (B, K * Nz, 2 D) and (B, Nx, 2 D).
 
-        taps, if given, receives what each fusion pass gives.
+        taps, if given, receives what each fusion pass gives. A masked pass of training is one on
+        tokens that `hide` was applied to.
         """
         z, x = (torch.cat(tokens.chunk(2, -1)) for tokens in (templates, search))
-        return Maps(*self.box_head(self.backbone(z, x, taps=taps)))
+        return self.backbone(z, x, taps=taps)
+
+    def group(self, key: str) -> str:
+        """Tell the group of a weight by its key: the published training freezes most."""
+        if 'Adapter' in key or 'multimodal' in key:
+            return 'adapter'
+        return 'backbone' if key.startswith('backbone.norm.') else 'frozen'
 
 
-def trainable(name: str) -> bool:
-    """Whether the published training changes the parameter of this name; the rest is frozen."""
-    return 'Adapter' in name or 'multimodal' in name or name.startswith('backbone.norm.')
+# Weights that published files hold though nothing uses them.
+_UNUSED = ('cls_token', 'pos_embed', 'pos_embed_z_z_dte', 'pos_embed_x_x_dte')
+_UNUSED_KEYS = tuple(f'backbone.{name}' for name in _UNUSED)
+PUBLISHED = PublishedKeys(
+    unused=lambda key: key in _UNUSED_KEYS, ours=lambda key: key not in _UNUSED_KEYS
+)
+
+
+@register_model(published=PUBLISHED)
+def sdstrack() -> SdsTrack:
+    """ViT-B for both modalities through adapters, at 128/256 px; loads published checkpoints."""
+    return SdsTrack(SdsTrackConfig())
 
 
 def hide(tokens: Tensor, rgb: Tensor, other: Tensor) -> Tensor:

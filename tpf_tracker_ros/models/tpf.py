@@ -124,9 +124,10 @@ class Tpf(TrackingNetwork):
         return {'pfa': 'adapter', 'backbone': 'backbone'}.get(key.partition('.')[0], 'head')
 
 
-# The rest of the model is ours: fusion starts as plain averaging.
 OSTRACK = PublishedKeys(
-    convert=ostrack_weights, ours=lambda key: key.startswith(('backbone.', 'box_head.'))
+    convert=ostrack_weights,
+    ours=lambda key: key.startswith(('backbone.', 'box_head.')),
+    rest='the fusion adapter starts as plain averaging',
 )
 
 

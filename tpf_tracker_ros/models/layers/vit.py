@@ -93,9 +93,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give queries, keys and values (B, heads, N, D / heads) of tokens (B, N, D)."""
-        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def split(self, x: Tensor, skip: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """
+        Give queries, keys and values (B, heads, N, D / heads) of tokens (B, N, D).
+
+        skip: so many tokens at the front ask nothing, queries are (B, heads, N - skip, ...).
+        """
+        if not skip:
+            return self._heads(self.qkv(x), 3)
+        dim = x.shape[-1]
+        weights, biases = (p.split((dim, 2 * dim)) for p in (self.qkv.weight, self.qkv.bias))
+        (q,) = self._heads(F.linear(x[:, skip:], weights[0], biases[0]), 1)
+        return q, *self._heads(F.linear(x, weights[1], biases[1]), 2)
+
+    def _heads(self, x: Tensor, count: int) -> tuple[Tensor, ...]:
+        return x.unflatten(-1, (count, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """Give what the queries get, (B, N, D); bias (N,) is added to the logits of each key."""
@@ -103,15 +115,15 @@ class Attention(nn.Module):
         return self.proj(attended.transpose(1, 2).flatten(2))
 
     def forward(
-        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None
+        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None, skip: int = 0
     ) -> tuple[Tensor, Tensor | None]:
         """
         Attended tokens, and the softmax attention (B, heads, N) that token `query` pays, if asked.
 
         Only that one row is ever needed (candidate elimination), so only it is computed and
-        the rest can run in a fused kernel.
+        the rest can run in a fused kernel. skip: see split; so many tokens are not returned.
         """
-        q, k, v = self.split(x)
+        q, k, v = self.split(x, skip)
         paid = None
         if query is not None:
             logits = q.narrow(2, query, 1) @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
@@ -206,11 +218,11 @@ class Block(nn.Module):
         return self.eliminate is not None and self.eliminate.keep < 1
 
     def attend(
-        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None
+        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None, skip: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        """First half of the block; returns what Attention.forward does."""
-        attended, paid = self.attn(self.norm1(x), query=query, bias=bias)
-        return x + attended, paid
+        """First half of the block; arguments and returns of Attention.forward."""
+        attended, paid = self.attn(self.norm1(x), query=query, bias=bias, skip=skip)
+        return x[:, skip:] + attended, paid
 
     def transform(self, x: Tensor) -> Tensor:
         """Second half of the block: each token by itself."""
