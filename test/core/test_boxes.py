@@ -47,6 +47,9 @@ def test_what_is_not_a_box_is_refused(text):
         ([5, 5, 0, 10], 'empty'),
         ([5, 5, 10, -3], 'empty'),
         ([700, 5, 10, 10], 'outside the 640x512 image'),
+        ([1e300, 5, 10, 10], 'outside the 640x512 image'),
+        ([-4680, -4744, 10000, 10000], 'larger than the 640x512 image'),
+        ([0, 0, 20, 1e9], 'larger than the 640x512 image'),
         ([np.nan, 5, 10, 10], 'finite'),
     ],
 )

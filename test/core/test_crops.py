@@ -1,7 +1,10 @@
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from tpf_tracker_ros.core import crops
 from tpf_tracker_ros.core.crops import Window
 
 boxes = st.tuples(
@@ -61,3 +64,18 @@ def test_shrinking_averages_instead_of_aliasing():
     stripes = np.zeros((128, 128), np.uint8)
     stripes[:, ::2] = 200
     assert Window(0, 0, 128, 128).take(stripes, 16) == pytest.approx(100, abs=2)
+
+
+def test_a_huge_window_takes_no_more_memory_than_the_image(monkeypatch):
+    image = np.add.outer(np.arange(120), np.arange(160))[..., None].repeat(3, -1).astype(np.uint8)
+    window = Window.around(np.array([-40.0, -60, 160, 120]), 4)
+    exact = window.take(image, 64).astype(float)
+    monkeypatch.setattr(crops, 'LARGEST', 1000)
+    near = window.take(image, 64).astype(float)
+    assert exact.any() and np.abs(exact - near).mean() < 3
+
+    monkeypatch.undo()
+    tracemalloc.start()
+    Window.around(np.array([-1e5, -1e5, 2e5, 2e5]), 4).take(image, 64)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

@@ -218,6 +218,87 @@ def test_warns_when_slop_cannot_tell_neighbours_apart():
     assert pairer.warning is None
 
 
+def test_jitter_does_not_make_the_default_slop_too_wide():
+    pairer, rng = FramePairer(), random.Random(1)
+    for frame in sorted(
+        stream('rgb', range(300), jitter=6 * MS, rng=rng)
+        + stream('thermal', range(300), jitter=6 * MS, rng=rng)
+    ):
+        pairer.add(*frame[1:], None)
+        assert pairer.warning is None
+
+
+def test_both_cameras_pause_and_come_back_as_a_pair():
+    indices = [i for i in range(90) if not 40 <= i < 70]
+    pairs = feed(FramePairer(), stream('rgb', indices) + stream('thermal', indices, skew=5 * MS))
+    assert indices_of(pairs) == [(i, i) for i in indices]
+
+
+def test_one_camera_stays_dead_after_a_pause_of_both():
+    rgb = stream('rgb', [i for i in range(90) if not 40 <= i < 70])
+    pairs = indices_of(feed(FramePairer(), rgb + stream('thermal', range(40))))
+    assert pairs[40:] == [(i, None) for i in range(70, 90)]
+
+
+def by_arrival(pairer, frames):
+    """frames: (arrival, stream, stamp)."""
+    pairs = []
+    for arrival, name, stamp in sorted(frames):
+        pairs += pairer.add(name, stamp, (name, arrival), arrival_ns=arrival)
+    return pairs
+
+
+@pytest.mark.parametrize('dead', [('rgb', 'thermal'), ('thermal',)])
+def test_zero_stamps_are_paired_by_arrival(dead):
+    pairer = FramePairer()
+    frames = stream('rgb', range(60)) + stream('thermal', range(60), skew=4 * MS)
+    pairs = by_arrival(pairer, [(a, n, 0 if n in dead else s) for a, n, s in frames])
+    assert indices_of(pairs[-58:]) == [(i, i) for i in range(60)][-58:]
+    assert pairer.epoch <= 1 and f'the stamps of the {" and ".join(dead)}' in pairer.warning
+
+
+def test_a_clock_that_stands_still_is_no_loop_and_may_run_again():
+    pairer = FramePairer()
+    frames = stream('rgb', range(200)) + stream('thermal', range(200), skew=MS)
+    stands = 10**18 + 60 * PERIOD
+    frames = [
+        (a, n, stands if n == 'thermal' and 60 <= (a - 10**18) / PERIOD < 140 else s)
+        for a, n, s in frames
+    ]
+    pairs = by_arrival(pairer, frames)
+    assert pairer.epoch == 2 and pairer.warning is None  # to arrival and back
+    assert len(pairs) > 185 and {r - t for r, t in indices_of(pairs)} == {0}
+
+
+def test_hold_gives_each_rgb_frame_the_newest_thermal_one():
+    pairer = FramePairer(policy='hold', hold_ns=150 * MS)
+    rgb, thermal = stream('rgb', range(60)), stream('thermal', range(0, 40, 4), skew=-2 * MS)
+    pairs = indices_of(feed(pairer, rgb + thermal))
+    assert pairs[:40] == [(i, i - i % 4) for i in range(40)]
+    assert pairs[40:] == [(40, 36)] + [(i, None) for i in range(41, 60)]  # too old
+    assert pairer.warning is None and max(map(abs, pairer.skews)) < 150 * MS
+
+
+def test_hold_waits_for_the_first_thermal_frame_and_goes_on_without_rgb():
+    pairer = FramePairer(policy='hold')
+    rgb, thermal = stream('rgb', range(4)), stream('thermal', range(3, 60, 4), skew=-MS)
+    pairs = indices_of(feed(pairer, rgb + thermal))
+    assert pairs[:4] == [(i, 3) for i in range(4)] and pairs[-1] == (None, 59)
+
+
+def test_half_a_period_apart_is_reported_with_the_offset_to_set():
+    pairer = FramePairer(slop_ns=10 * MS)
+    feed(pairer, stream('rgb', range(100)) + stream('thermal', range(100), skew=14 * MS))
+    assert '100% of the rgb images find no partner within slop_ms 10' in pairer.warning
+    assert 'set thermal_offset_ms to -14.0' in pairer.warning
+
+
+def test_a_slow_thermal_camera_is_reported_with_the_policy_to_choose():
+    pairer = FramePairer()
+    feed(pairer, stream('rgb', range(200)) + stream('thermal', range(0, 200, 4), skew=MS))
+    assert 'rgb comes at 30.0 Hz, thermal at 7.5 Hz; set pairing to hold' in pairer.warning
+
+
 def test_unknown_mode_is_refused():
     with pytest.raises(TpfError, match=r'rgb\+thermal, rgb, thermal'):
         FramePairer(mode='both')

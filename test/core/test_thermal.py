@@ -43,6 +43,30 @@ def test_a_constant_image_is_no_error(value):
     assert np.ptp(ThermalRange().to_uint8(np.full((32, 32), value, np.uint16))) == 0
 
 
+@pytest.mark.parametrize('change', [(3000, 3720), (29000, 31000), (40, 80)])
+def test_another_scale_is_shown_at_once(change):
+    thermal_range = ThermalRange()
+    thermal_range.to_uint8(counts(7200, 7560))
+    assert thermal_range.to_uint8(counts(*change)).std() > 50
+
+
+@pytest.mark.parametrize('level', [6000, 7300, 9000])
+def test_a_blank_stream_never_becomes_a_picture_of_its_noise(level):
+    thermal_range, rng = ThermalRange(), np.random.default_rng(0)
+    scene = counts(7200, 7560)
+    before = thermal_range.to_uint8(scene)
+    for _ in range(200):
+        blank = rng.integers(level - 2, level + 3, scene.shape).astype(np.uint16)
+        assert thermal_range.to_uint8(blank).std() < 2
+    np.testing.assert_array_equal(thermal_range.to_uint8(scene), before)
+
+
+def test_a_scene_after_a_blank_start_is_shown_at_once():
+    thermal_range = ThermalRange()
+    thermal_range.to_uint8(counts(7300, 7302))
+    assert thermal_range.to_uint8(counts(7200, 7560)).std() > 50
+
+
 def test_reset_forgets():
     thermal_range = ThermalRange()
     thermal_range.to_uint8(counts(100, 200))

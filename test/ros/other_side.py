@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
-from tpf_tracker_ros.ros.node import TrackerNode
+from tpf_tracker_ros.ros.node import LATCHED, TrackerNode
 
 PERIOD = 33_333_333
 START = 1_700_000_000_000_000_000
@@ -62,12 +62,14 @@ class Graph:
         self.target = node.create_publisher(Detection2D, '/tpf_tracker/target', 10)
         self.detections = node.create_publisher(Detection2DArray, '/tpf_tracker/detections', 10)
         self.tracks, self.statuses, self.health, self.written = [], [], {}, ''
+        self.states = []
         self.outputs = [
-            node.create_subscription(kind, topic, callback, 50)
-            for kind, topic, callback in (
-                (Detection2DArray, '/tpf_tracker/tracks', self.tracks.append),
-                (DiagnosticArray, '/tpf_tracker/status', self.statuses.append),
-                (DiagnosticArray, '/diagnostics', self._diagnosed),
+            node.create_subscription(kind, topic, callback, qos)
+            for kind, topic, callback, qos in (
+                (Detection2DArray, '/tpf_tracker/tracks', self.tracks.append, 50),
+                (Detection2D, '/tpf_tracker/state', self.states.append, LATCHED),
+                (DiagnosticArray, '/tpf_tracker/status', self.statuses.append, 50),
+                (DiagnosticArray, '/diagnostics', self._diagnosed, 50),
             )
         ]
 
@@ -106,8 +108,11 @@ class Graph:
         time.sleep(0.02)
         return None
 
-    def start(self, stamp, box=BOX):
+    def start_now(self, stamp, box=BOX):
         self.target.publish(to_detection(box, 1.0, stamp, identity='', class_id=''))
+
+    def start(self, stamp, box=BOX):
+        self.start_now(stamp, box)
         time.sleep(0.1)
 
     def call(self, kind, name, request):
@@ -125,6 +130,23 @@ class Graph:
         answer = self.call(SetParameters, 'set_parameters', SetParameters.Request(
             parameters=parameters))  # fmt: skip
         return [result.reason for result in answer.results]
+
+    def state(self):
+        """Return the latest latched state and its target's id."""
+        state = self.states[-1]
+        return state.results[0].hypothesis.class_id, state.id
+
+    def first_state(self, identity):
+        """Wait for the first latched state of a target, that of its start."""
+        found = []
+        self.until(
+            lambda: found.extend(s for s in self.states if s.id == identity) or found, 'state'
+        )
+        return found[0]
+
+    def says(self, part):
+        """Return the message on /diagnostics about 'tracker', 'pairing', 'rgb' or 'thermal'."""
+        return self.health[part].message if part in self.health else ''
 
     def status(self, key):
         return {v.key: v.value for v in self.statuses[-1].status[0].values}[key]

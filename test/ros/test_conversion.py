@@ -30,6 +30,18 @@ def image(encoding, pixels, *, padding=0, big=False):
     return message
 
 
+class Problems(list):
+    """What the converter says of images that cannot be used."""
+
+    def __call__(self, camera, problem):
+        self.append((camera, problem))
+
+    def only(self, camera):
+        ((of, problem),) = self
+        assert of == camera
+        return problem
+
+
 @pytest.mark.parametrize('padding', [0, 3, 8])
 @pytest.mark.parametrize(
     ('encoding', 'pixels'),
@@ -184,8 +196,38 @@ def test_swapped_topics_are_suspected_when_both_are_8_bit():
 
 def test_different_sizes_without_registration_are_refused():
     small = paired(image('rgb8', RGB), image('mono16', COUNTS[:6]))
-    with pytest.raises(TpfError, match='16x6 but rgb is 16x12 and no registration'):
-        PairConverter(values()).convert(small)
+    problems = Problems()
+    converter = PairConverter(values(), problems)
+    assert converter.convert(small).modality == 'rgb'
+    assert '16x6 but rgb is 16x12 and no registration' in problems.only('thermal')
+    # The RGB camera dies: what does not fit its grid still does not.
+    with pytest.raises(TpfError, match='no registration'):
+        converter.convert(paired(None, small.thermal.message))
+
+
+@pytest.mark.parametrize(
+    ('rgb', 'thermal', 'camera', 'words', 'modality'),
+    [
+        (image('rgb8', RGB), image('32SC1', COUNTS), 'thermal', "encoding '32SC1'", 'rgb'),
+        (image('rgb32', COUNTS), image('mono16', COUNTS), 'rgb', "encoding 'rgb32'", 'thermal'),
+        (Image(height=12, width=16, encoding='rgb8', step=48), image('mono16', COUNTS), 'rgb',
+         '0 bytes of data', 'thermal'),
+    ],
+)  # fmt: skip
+def test_the_pair_goes_on_with_the_image_that_can_be_read(rgb, thermal, camera, words, modality):
+    problems = Problems()
+    pair = PairConverter(values(), problems).convert(paired(rgb, thermal))
+    assert pair.modality == modality and words in problems.only(camera)
+
+
+@pytest.mark.parametrize(
+    ('frozen', 'modality'),
+    [((False, True), 'rgb'), ((True, False), 'thermal'), ((True, True), 'rgb+thermal')],
+)
+def test_an_image_of_a_frozen_camera_is_left_out(frozen, modality):
+    images = image('rgb8', RGB), image('mono16', COUNTS)
+    frames = [Frame(each, 0.0, stands) for each, stands in zip(images, frozen)]
+    assert PairConverter(values()).convert(Paired(*frames, 7, 0, 0)).modality == modality
 
 
 def test_a_homography_brings_thermal_to_the_rgb_grid_also_without_rgb():
@@ -199,18 +241,19 @@ def test_a_homography_brings_thermal_to_the_rgb_grid_also_without_rgb():
 
 
 def test_camera_info_registers_once_it_is_there():
-    converter = PairConverter(values(**{'registration.method': 'calibration'}))
+    problems = Problems()
+    converter = PairConverter(values(**{'registration.method': 'calibration'}), problems)
     frames = paired(image('rgb8', RGB), image('mono16', COUNTS[:6, :8]))
-    with pytest.raises(TpfError, match='thermal/camera_info and rgb/camera_info'):
-        converter.convert(frames)
+    assert converter.convert(frames).modality == 'rgb'
+    assert 'thermal/camera_info and rgb/camera_info' in problems.only('thermal')
     converter.take_info('rgb', info(16, 12, 20.0))
     converter.take_info('thermal', info(8, 6, 10.0))
     assert np.array_equal(converter.convert(frames).thermal[::2, ::2], COUNTS[:6, :8])
     converter.take_info('thermal', info(8, 6, 5.0))  # twice the field of view
     assert converter.convert(frames).thermal[2, 4] == COUNTS[2, 3]
     converter.take_info('thermal', CameraInfo(width=8, height=6))
-    with pytest.raises(TpfError, match='not calibrated'):
-        converter.convert(frames)
+    assert converter.convert(frames).modality == 'rgb'
+    assert 'not calibrated' in problems.pop()[1]
 
 
 def test_the_bearing_points_through_the_centre_of_the_box():

@@ -15,8 +15,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.ros.conversion import to_image_message
-from tpf_tracker_ros.ros.messages import Detection2DArray, to_box, to_detection
+from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
+from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
+from tpf_tracker_ros.ros.node import LATCHED
 from tpf_tracker_ros.tracking.load import load_tracker
 
 
@@ -58,10 +59,8 @@ def test_targets_reset_and_stop(tracker_node):
         graph.send(3)
         before = len(graph.tracks)
         graph.start(header(2), BOX + 3)  # a past frame: starts there and catches up
-        graph.until(lambda: len(graph.tracks) == before + 2, 'catching up')
-        assert stamps(graph.tracks[before:]) == [2, 3]
-        assert boxes(graph.tracks)[before] == [(BOX + 3).tolist()]
-        assert graph.tracks[-1].detections[0].id == '2'
+        assert to_box(graph.first_state('2')).tolist() == (BOX + 3).tolist()
+        assert len(graph.tracks) == before  # what is out is out
         graph.start(header(6))  # a future frame
         assert [graph.send(index).detections[0].id for index in (4, 5, 6)] == ['2', '2', '3']
         assert boxes(graph.tracks)[-1] == [BOX.tolist()]
@@ -94,10 +93,66 @@ def test_a_detection_brings_a_lost_target_back(tracker_node):
                 to_detection(box, score, header(2), identity='', class_id='person')
             )
         before = len(graph.tracks)
+        assert graph.state() == ('LOST', '1')
         graph.detections.publish(found)
-        graph.until(lambda: len(graph.tracks) > before, 'the box of the detector')
-        assert boxes(graph.tracks)[before] == [(BOX + 8).tolist()]
-        assert graph.tracks[before].detections[0].id == '1'
+        graph.until(lambda: graph.states[-1].results[0].hypothesis.score == 1, 'found again')
+        assert graph.state() == ('TRACKING', '1')
+        assert to_box(graph.states[-1]).tolist() == (BOX + 8).tolist()
+        assert graph.logged('target 1 lost') and graph.logged('target 1 found again')
+        assert len(graph.tracks) == before
+
+
+def test_a_target_larger_than_the_image_is_refused_and_tracking_goes_on(tracker_node):
+    with tracker_node(init_box='60,50,24,20') as graph:
+        graph.connected()
+        graph.send(0)
+        for index, size in enumerate((10_000, 1e9), 1):
+            graph.start(Header(), np.array([0.0, 0, size, size]))
+            graph.send(2 * index, wait=False)
+            graph.until(lambda size=size: graph.logged(f'box 0,0,{size:g},{size:g} is larger'), '')
+            assert graph.send(2 * index + 1).detections[0].id == '1'
+        assert graph.call(Trigger, 'reset', Trigger.Request()).success
+        assert boxes([graph.send(6)]) == [[BOX.tolist()]]
+
+
+def test_a_target_by_parameter_gets_an_answer(tracker_node):
+    with tracker_node() as graph:
+        graph.connected()
+        graph.send(0)
+        assert 'larger than the 160x128 image' in graph.set(init_box='0,0,9999,9')[0]
+        assert 'not four numbers' in graph.set(init_box='1,2,3')[0]
+        assert graph.set(init_box='60,50,24,20') == ['']
+        assert boxes([graph.send(1)]) == [[BOX.tolist()]]
+        graph.send(2)
+        stamp = (START + PERIOD) / 1e9
+        assert graph.set(init_box=f'50,50,24,20@{stamp:.6f}') == ['']  # the frame before
+        state = graph.first_state('2')
+        assert to_box(state).tolist() == [50, 50, 24, 20]
+        assert nanoseconds(state.header.stamp) == START + PERIOD
+
+
+def test_the_state_is_latched_and_commands_answer_while_inactive(tracker_node):
+    with tracker_node(autostart=False, init_box='60,50,24,20') as graph:
+        answer = graph.call(Trigger, 'reset', Trigger.Request())
+        assert not answer.success and 'ros2 lifecycle set /tpf_tracker' in answer.message
+
+        def change(transition):
+            request = ChangeState.Request(transition=Transition(id=transition))
+            assert graph.call(ChangeState, 'change_state', request).success
+
+        change(Transition.TRANSITION_CONFIGURE)
+        change(Transition.TRANSITION_ACTIVATE)
+        graph.until(lambda: graph.states and graph.state() == ('IDLE', ''), 'the first state')
+        graph.connected()
+        graph.send(0)
+        graph.until(lambda: graph.state() == ('TRACKING', '1'), 'TRACKING')
+        late = []
+        graph.node.create_subscription(Detection2D, '/tpf_tracker/state', late.append, LATCHED)
+        graph.until(lambda: late, 'the latched state')
+        assert late[0] == graph.states[-1] and to_box(late[0]).tolist() == BOX.tolist()
+        change(Transition.TRANSITION_DEACTIVATE)
+        graph.until(lambda: graph.state() == ('IDLE', ''), 'IDLE')
+        assert not graph.call(Trigger, 'stop', Trigger.Request()).success
 
 
 def test_images_are_rendered_only_while_someone_subscribes(tracker_node):

@@ -14,12 +14,15 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import Paired
 from tpf_tracker_ros.ros.conversion import Frame
-from tpf_tracker_ros.ros.worker import CATCH_UP, Worker
+from tpf_tracker_ros.ros.graph import wait_until
+from tpf_tracker_ros.ros.watchdog import Watchdog
+from tpf_tracker_ros.ros.worker import CATCH_UP, Target, Worker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 BOX = np.array([10.0, 12, 20, 16])
 PERIOD = 33_000_000
 IMAGE = np.zeros((48, 64, 3), np.uint8)
+BROKEN = IMAGE[:0]
 
 
 class Counter:
@@ -59,17 +62,18 @@ class Bench:
 
     def __init__(self, **options):
         self.tracker, self.steps, self.rendered, self.reports = Counter(), [], [], []
-        options = {'render': self.rendered.append, **options}
+        self.followed = []
+        options = {'render': self.rendered.append, 'publish': self.steps.append, **options}
         self.worker = Worker(
             self.tracker,
             convert=self.convert,
-            publish=self.steps.append,
             report=self.reports.append,
+            follow=self.followed.append,
             **options,
         )
 
     def convert(self, paired):
-        if paired.rgb.message is None:
+        if not paired.rgb.size:
             raise TpfError('rgb image is broken')
         return FramePair(paired.rgb.message, None, paired.stamp)
 
@@ -84,13 +88,8 @@ class Bench:
             self.settle()
 
     def settle(self):
-        """Wait until all that was submitted is done: commands run in order."""
-        done = threading.Event()
-        self.worker._command(done.set)
-        assert done.wait(5)
-        done.clear()
-        self.worker._command(done.set)
-        assert done.wait(5)
+        """Wait until all that was submitted and ordered is done."""
+        wait_until(lambda: not self.worker.pending, 5, 'the worker does not come to rest')
 
     def published(self):
         """(index, x or None, identity) of each step."""
@@ -137,14 +136,14 @@ def test_without_a_target_every_pair_passes_without_a_box(bench):
 def test_the_next_pair_starts_a_target_without_a_stamp(bench):
     b = bench()
     b.feed(1)
-    b.worker.start_target(BOX, None)
+    b.worker.start_target(Target(BOX))
     b.feed(2, 3, 4)
     assert b.published()[1:] == [(2, 10, '1'), (3, 11, '1'), (4, 12, '1')]
     assert b.steps[1].result.score == 1 and np.array_equal(b.steps[1].result.box, BOX)
 
 
 def test_init_box_starts_in_the_first_pair_and_after_each_jump_of_time(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(5, 6)
     b.feed(1, 2, epoch=1)
     assert b.published() == [(5, 10, '1'), (6, 11, '1'), (1, 10, '2'), (2, 11, '2')]
@@ -152,7 +151,7 @@ def test_init_box_starts_in_the_first_pair_and_after_each_jump_of_time(bench):
 
 def test_a_jump_of_time_drops_the_target(bench):
     b = bench()
-    b.worker.start_target(BOX, None)
+    b.worker.start_target(Target(BOX))
     b.feed(5, 6)
     b.feed(1, 2, epoch=1)
     assert b.published()[2:] == [(1, None, ''), (2, None, '')]
@@ -161,7 +160,7 @@ def test_a_jump_of_time_drops_the_target(bench):
 def test_a_target_in_a_future_pair_waits_for_it(bench):
     b = bench()
     b.feed(1)
-    b.worker.start_target(BOX, 4 * PERIOD)
+    b.worker.start_target(Target(BOX, 4 * PERIOD))
     b.settle()
     assert b.worker.waits_for == 4 * PERIOD
     b.feed(2, 3, 4, 5)
@@ -170,9 +169,9 @@ def test_a_target_in_a_future_pair_waits_for_it(bench):
 
 def test_a_target_before_the_first_pair_and_through_a_jump_of_time(bench):
     b = bench()
-    b.worker.start_target(BOX, 3 * PERIOD)
+    b.worker.start_target(Target(BOX, 3 * PERIOD))
     b.feed(1, 2, 3)
-    b.worker.start_target(BOX, 9 * PERIOD)
+    b.worker.start_target(Target(BOX, 9 * PERIOD))
     b.feed(1, 9, epoch=1)
     assert b.published()[2:] == [(3, 10, '1'), (1, None, ''), (9, 10, '2')]
 
@@ -180,47 +179,51 @@ def test_a_target_before_the_first_pair_and_through_a_jump_of_time(bench):
 def test_a_target_in_a_past_pair_starts_there_and_catches_up(bench):
     b = bench()
     b.feed(*range(1, 7))
-    b.worker.start_target(BOX, 3 * PERIOD)
+    b.worker.start_target(Target(BOX, 3 * PERIOD))
     b.settle()
-    assert b.published()[6:] == [(3, 10, '1'), (4, 11, '1'), (5, 12, '1'), (6, 13, '1')]
+    assert b.tracker.seen == [4 * PERIOD, 5 * PERIOD, 6 * PERIOD]
+    assert b.published()[6:] == []  # stamps only increase
+    assert [(s.paired.stamp // PERIOD, s.result.box[0]) for s in b.followed[6:8]] == [
+        (3, 10), (4, 11)
+    ]  # fmt: skip
     b.feed(7)
-    assert b.published()[-1] == (7, 14, '1')
+    assert b.published()[6:] == [(7, 14, '1')]
 
 
 def test_catching_up_strides_over_a_long_past(bench):
-    b = bench(history=100)
+    b = bench(history_mb=10)
     b.feed(*range(20, 80))
-    b.worker.start_target(BOX, 21 * PERIOD)
+    b.worker.start_target(Target(BOX, 21 * PERIOD))
     b.settle()
-    caught = [index for index, *_ in b.published()[60:]]
-    assert len(caught) == 1 + CATCH_UP and caught[0] == 21 and caught[-1] == 79
+    caught = [stamp // PERIOD for stamp in b.tracker.seen]
+    assert len(caught) == CATCH_UP and caught[0] == 22 and caught[-1] == 79
     assert all(a < c for a, c in itertools.pairwise(caught))
 
 
 def test_a_stamp_without_a_pair_takes_the_nearest_or_is_refused(bench):
-    b = bench(history=10)
+    b = bench(history_mb=10 * IMAGE.nbytes / 1e6)
     b.feed(*range(1, 31))
-    b.worker.start_target(BOX, 29 * PERIOD - 9_000_000)
+    b.worker.start_target(Target(BOX, 29 * PERIOD - 9_000_000))
     b.settle()
-    assert b.published()[30][0] == 29
-    b.worker.start_target(BOX, 2 * PERIOD)
+    assert b.followed[30].paired.stamp == 29 * PERIOD
+    b.worker.start_target(Target(BOX, 2 * PERIOD))
     b.settle()
-    assert 'raise target_history' in b.reports[0]
+    assert 'raise target_history_mb' in b.reports[0]
     b.feed(31)
     assert b.published()[-1][0] == 31 and b.published()[-1][2] == '1'  # the old one goes on
 
 
 def test_a_bad_box_is_reported_and_the_old_target_goes_on(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(1)
-    b.worker.start_target(np.array([500.0, 0, 10, 10]), None)
+    b.worker.start_target(Target(np.array([500.0, 0, 10, 10])))
     b.feed(2, 3)
     assert 'outside the 64x48 image' in b.reports[0]
     assert [identity for *_, identity in b.published()] == ['1', '1']
 
 
 def test_the_newest_pair_wins_while_the_tracker_is_busy(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(1)
     b.tracker.may_go_on.clear()
     b.submit(2)
@@ -234,10 +237,10 @@ def test_the_newest_pair_wins_while_the_tracker_is_busy(bench):
 
 
 def test_nothing_that_a_pair_does_ends_the_worker(bench):
-    b = bench(init_box=BOX)
-    b.feed(11, image=None)  # the target waits until an image can be read
+    b = bench(initial=Target(BOX))
+    b.feed(11, image=BROKEN)  # the target waits until an image can be read
     b.feed(12, 13)
-    b.feed(14, image=None)
+    b.feed(14, image=BROKEN)
     b.feed(15)
     assert b.published() == [(12, 10, '1'), (15, 11, '1')]
     assert b.reports == [
@@ -246,7 +249,7 @@ def test_nothing_that_a_pair_does_ends_the_worker(bench):
 
 
 def test_another_image_size_drops_the_target(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(1, 2)
     b.feed(3, 4, image=np.zeros((96, 128, 3), np.uint8))
     assert 'changed from (64, 48) to (128, 96)' in b.reports[0]
@@ -254,7 +257,7 @@ def test_another_image_size_drops_the_target(bench):
 
 
 def test_stop_and_reset(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(1)
     b.worker.stop_target()
     b.feed(2)
@@ -264,18 +267,89 @@ def test_stop_and_reset(bench):
 
 
 def test_a_detection_counts_only_while_the_target_is_lost(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(1)
-    b.worker.detect(BOX + 5, None)
+    b.worker.detect(Target(BOX + 5))
     b.feed(2)
     assert b.published()[-1] == (2, 11, '1')
     b.tracker.say = TrackState.LOST
     b.feed(3)
     b.tracker.say = TrackState.TRACKING
-    b.worker.detect(BOX + 5, 3 * PERIOD)
-    b.settle()
-    assert b.published()[3:] == [(3, 15, '1')]  # the same target
+    b.worker.detect(Target(BOX + 5, 3 * PERIOD))
+    b.feed(4)
+    assert b.published()[3:] == [(4, 16, '1')]  # the same target
     assert b.worker.state is TrackState.TRACKING
+
+
+def test_in_a_flood_of_targets_the_newest_wins_and_nothing_goes_back_in_time(bench):
+    b = bench()
+    b.feed(*range(1, 7))
+    b.tracker.may_go_on.clear()
+    b.worker.start_target(Target(BOX, 2 * PERIOD))
+    wait_until(lambda: b.worker.identity == '1', 5, 'the first target')  # it catches up
+    for index in range(20):
+        b.worker.start_target(Target(BOX + np.array([index, 0, 0, 0]), 3 * PERIOD))
+    b.submit(7)
+    b.tracker.may_go_on.set()
+    b.settle()
+    b.feed(8)
+    assert b.worker.identity == '2'  # of 20 commands one was carried out
+    shown = [index for index, *_ in b.published()]
+    assert shown == list(range(1, 9)) and b.steps[-1].result.box[0] == 10 + 19 + 5
+
+
+@pytest.mark.parametrize('order', ['reset', 'stop_target'])
+def test_reset_and_stop_jump_the_queue(bench, order):
+    b = bench()
+    b.feed(*range(1, 7))
+    b.tracker.may_go_on.clear()
+    for _ in range(5):
+        b.worker.start_target(Target(BOX, 2 * PERIOD))
+    wait_until(lambda: b.worker.identity, 5, 'a target')
+    getattr(b.worker, order)()
+    b.tracker.may_go_on.set()
+    b.settle()
+    assert len(b.tracker.seen) == 1 and b.worker.state is TrackState.IDLE
+    assert b.followed[-1] is None  # told without waiting for a pair
+
+
+def test_a_step_that_hangs_is_told_and_does_not_keep_the_worker_from_closing(bench):
+    b = bench(initial=Target(BOX))
+    dog = Watchdog(b.worker, 0.2)
+    b.feed(1)
+    assert dog.complaint([]) is None
+    b.tracker.may_go_on.clear()
+    b.submit(2)
+    wait_until(lambda: dog.complaint([]), 5, 'a complaint')
+    assert 'has been in one step for 0.' in dog.complaint([])
+    assert b.worker.close(timeout=0.1) is False
+    b.tracker.may_go_on.set()
+    wait_until(lambda: not b.worker._thread.is_alive(), 5, 'the end of the thread')
+    assert b.published() == [(1, 10, '1')]  # nothing is published after the end
+
+
+def test_the_watchdog_says_what_it_waits_for(bench):
+    b = bench(initial=Target(BOX))
+    dog = Watchdog(b.worker, 0.05)
+    time.sleep(0.1)
+    assert dog.complaint(['/rgb']) is None  # not begun yet
+    b.feed(1)
+    time.sleep(0.1)
+    assert 'nothing comes on /rgb and /thermal' in dog.complaint(['/rgb', '/thermal'])
+    assert 'no two of them pair' in dog.complaint([])
+    b.feed(2, image=BROKEN)
+    assert 'each one fails: rgb image is broken' in dog.complaint([])
+    b.feed(3)
+    assert dog.complaint([]) is None
+
+
+def test_the_history_is_bounded_in_bytes_and_keeps_the_newest(bench):
+    b = bench(history_mb=3.5 * IMAGE.nbytes / 1e6)
+    b.feed(*range(1, 9))
+    assert str(b.worker.history) == '3 pairs, 0.0 MB, 0.1 s'
+    b.worker.history.limit_mb = 0
+    b.feed(9)
+    assert [paired.stamp for paired in b.worker.history.pairs()] == [9 * PERIOD]
 
 
 def test_settings_reach_the_tracker_between_two_pairs(bench):
@@ -287,7 +361,7 @@ def test_settings_reach_the_tracker_between_two_pairs(bench):
 
 def test_tracking_does_not_wait_for_rendering_and_the_newest_step_is_rendered(bench):
     slow = SlowRendering()
-    b = bench(init_box=BOX, render=slow)
+    b = bench(initial=Target(BOX), render=slow)
     b.feed(1)
     assert slow.begun.acquire(timeout=5)  # the first one is in hand
     b.feed(*range(2, 10))
@@ -301,7 +375,7 @@ def test_tracking_does_not_wait_for_rendering_and_the_newest_step_is_rendered(be
 
 def test_a_rendering_of_before_a_jump_of_time_disturbs_nothing(bench):
     slow = SlowRendering()
-    b = bench(init_box=BOX, render=slow)
+    b = bench(initial=Target(BOX), render=slow)
     b.feed(8)
     assert slow.begun.acquire(timeout=5)
     b.feed(9)
@@ -323,7 +397,7 @@ def test_an_error_while_rendering_is_one_report_and_the_next_step_is_rendered(be
         if step.paired.stamp == PERIOD:
             raise RuntimeError('no picture')
 
-    b = bench(init_box=BOX, render=render)
+    b = bench(initial=Target(BOX), render=render)
     for index in range(1, 4):
         b.submit(index)
         assert rendered.get(timeout=5) == index
@@ -333,7 +407,7 @@ def test_an_error_while_rendering_is_one_report_and_the_next_step_is_rendered(be
 def test_close_waits_for_the_rendering_in_hand_and_ends_both_threads(bench):
     threads = threading.active_count()
     slow = SlowRendering()
-    b = bench(init_box=BOX, render=slow)
+    b = bench(initial=Target(BOX), render=slow)
     assert threading.active_count() == threads + 2
     b.feed(1)
     assert slow.begun.acquire(timeout=5)
@@ -355,15 +429,14 @@ def test_rendering_has_a_lower_priority_than_tracking(bench):
     def note(*_):
         nice.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
-    b = bench(render=note)
-    b.worker._command(note)
-    tracking = nice.get(timeout=5)
+    b = bench(render=note, publish=note)
     b.submit(1)
-    assert nice.get(timeout=5) > tracking
+    tracking, rendering = nice.get(timeout=5), nice.get(timeout=5)
+    assert rendering > tracking
 
 
 def test_latencies_by_stage(bench):
-    b = bench(init_box=BOX)
+    b = bench(initial=Target(BOX))
     b.feed(*range(1, 10))
     summary = b.worker.latencies.summary()
     assert set(summary) >= {'wait', 'convert', 'track', 'network', 'publish', 'total'}

@@ -140,7 +140,7 @@ def test_places_that_cannot_be_written(tracker, tmp_path, option):
 
 def test_a_bad_box_does_not_cost_an_earlier_result(tracker, tmp_path):
     track_to_files(tracker, Moving(), BOX, tmp_path)
-    with pytest.raises(TpfError, match='outside the 160x120 image'):
+    with pytest.raises(TpfError, match='larger than the 160x120 image'):
         track_to_files(tracker, Moving(), BOX * 100, tmp_path)
     assert boxes_in(tmp_path).shape == (12, 4)
 

@@ -1,5 +1,7 @@
 """Bounding boxes: float64 (..., 4) arrays of x, y, w, h in pixels; x, y is the top left corner."""
 
+from decimal import Decimal
+
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
 
@@ -15,12 +17,30 @@ def parse_box(text: str) -> np.ndarray:
     return box
 
 
+def parse_target(text: str) -> tuple[np.ndarray, int | None]:
+    """
+    'X,Y,W,H' or 'X,Y,W,H@SECONDS' as a box (4,) and a stamp in ns, or None.
+
+    Raises TpfError when it is neither.
+    """
+    box, at, seconds = text.partition('@')
+    try:
+        stamp = int(Decimal(seconds) * 1_000_000_000) if at else None
+    except (ArithmeticError, ValueError):
+        raise TpfError(
+            f'stamp {seconds!r} of box {text!r} is not a number of seconds; '
+            'write it as X,Y,W,H@SECONDS'
+        ) from None
+    return parse_box(box), stamp
+
+
 def check_box(box: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """
     Return the box as float64 (4,) when a tracker can start on it, else TpfError.
 
-    image_size: (width, height). The box must be finite, at least 1 px wide and high, and its
-    centre must lie in the image.
+    image_size: (width, height). The box must be finite, at least 1 px wide and high, no larger
+    than the image, and its centre must lie in the image. The one rule for every box that comes
+    in, whoever gives it.
     """
     box = np.asarray(box, dtype=np.float64)
     shown = ','.join(f'{value:g}' for value in box.ravel())
@@ -30,9 +50,14 @@ def check_box(box: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     if w < 1 or h < 1:
         raise TpfError(f'box {shown} is empty; width and height must be at least 1 px')
     width, height = image_size
-    if not (0 <= x + w / 2 < width and 0 <= y + h / 2 < height):
+    wrong = None
+    if w > width or h > height:
+        wrong = 'is larger than'
+    elif not (0 <= x + w / 2 < width and 0 <= y + h / 2 < height):
+        wrong = 'has its centre outside'
+    if wrong:
         raise TpfError(
-            f'box {shown} has its centre outside the {width}x{height} image; '
+            f'box {shown} {wrong} the {width}x{height} image; '
             'give x,y,w,h in pixels of the rgb image'
         )
     return box

@@ -27,6 +27,7 @@ class Framing:
 
 
 SQUARE = Framing()  # as the OSTrack family takes its crops
+LARGEST = 1 << 24  # px of a window that is filled up with zeros in its own size: 48 MiB of colour
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Window:
         """
         Return the window's content (size, size[, C]) in the image's dtype, bilinear.
 
-        Shrinking averages areas: a large target would alias at a small crop size.
+        Shrinking averages areas: a large target would alias at a small crop size. What it takes
+        in memory is bounded by LARGEST, however large the window is.
         """
         height, width = image.shape[:2]
         left, top = max(0, -self.x), max(0, -self.y)
@@ -82,10 +84,23 @@ class Window:
         if left or top or right or bottom:
             if inside.size == 0:
                 return np.zeros((size, size, *image.shape[2:]), image.dtype)
+            if self.width * self.height > LARGEST:
+                return self._take_shrunk(inside, left, top, size)
             inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
         shrinks = self.width * self.height > size * size
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(inside, (size, size), interpolation=how)
+
+    def _take_shrunk(self, inside: np.ndarray, left: int, top: int, size: int) -> np.ndarray:
+        """Shrink first, then fill up: the edge of the image lies at a whole pixel of the crop."""
+        crop = np.zeros((size, size, *inside.shape[2:]), inside.dtype)
+        height, width = inside.shape[:2]
+        x, right = (round(px * size / self.width) for px in (left, left + width))
+        y, bottom = (round(px * size / self.height) for px in (top, top + height))
+        if right > x and bottom > y:
+            shape = right - x, bottom - y
+            crop[y:bottom, x:right] = cv2.resize(inside, shape, interpolation=cv2.INTER_AREA)
+        return crop
 
     def to_image(self, relative: np.ndarray) -> np.ndarray:
         """Give a box (4,) x, y, w, h in image pixels from cx, cy, w, h relative to the window."""

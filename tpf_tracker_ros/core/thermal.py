@@ -3,10 +3,15 @@ Mapping raw thermal counts to 8 bits without flicker.
 
 A linear division of 16-bit counts leaves a scene of a few degrees in two grey levels, and a
 range taken anew for each frame flickers when something hot enters. So the range follows
-percentiles of the frame, smoothed over time.
+percentiles of the frame, smoothed over time. A range that no longer overlaps the frame's is of
+another scale (a change of gain, of units): the frame's own takes its place at once. A blank frame
+does not move it.
 """
 
 import numpy as np
+
+# Share of the range's span below which a frame is blank: five of the 255 grey levels.
+LEAST_SPAN = 0.02
 
 
 class ThermalRange:
@@ -29,13 +34,18 @@ class ThermalRange:
 
     def update(self, thermal: np.ndarray) -> None:
         """Let a whole frame (H, W) move the range. NaN and infinite pixels do not count."""
-        now = self._percentiles(thermal)
+        now, before = self._percentiles(thermal), self._range
         if now is None:
             return
-        if self._range is None:
+        if before is None:
             self._range = now
-        else:
-            self._range = self.smoothing * self._range + (1 - self.smoothing) * now
+            return
+        span, span_before = now[1] - now[0], before[1] - before[0]
+        if span < LEAST_SPAN * span_before:
+            return  # blank: following it would make a picture of its noise
+        apart = now[0] > before[1] or now[1] < before[0]
+        keep = 0.0 if apart or span_before < LEAST_SPAN * span else self.smoothing
+        self._range = keep * before + (1 - keep) * now
 
     def apply(self, thermal: np.ndarray) -> np.ndarray:
         """Return a frame or a crop of it (H, W) as uint8 by the current range; NaN becomes 0."""
@@ -61,9 +71,7 @@ class ThermalRange:
             return None
         sample = thermal[::4, ::4]  # a sixteenth of the pixels fixes a percentile well enough
         # np.percentile partitions, which takes ten times as long as sorting 16-bit counts.
-        ordered = np.sort(
-            sample[np.isfinite(sample)] if sample.dtype.kind == 'f' else sample, None
-        )
+        ordered = np.sort(sample[np.isfinite(sample)])
         if not ordered.size:
             return None
         places = np.array([self.low, self.high]) / 100 * (ordered.size - 1)

@@ -6,6 +6,7 @@ Pixels are read by core.image_encoding (the one reader of `data`) and written by
 """
 
 import array
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
@@ -27,15 +28,25 @@ COLOUR = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
 
 
 class Frame(NamedTuple):
-    """An Image or CompressedImage with the moment of its arrival, time.perf_counter() seconds."""
+    """
+    An Image or CompressedImage with the moment of its arrival, time.perf_counter() seconds.
+
+    frozen: the camera has given this same image for long while the other one's changes.
+    """
 
     message: Any
     arrival: float
+    frozen: bool = False
 
     @property
     def header(self) -> Header:
         """For message_filters, which looks for it in what it pairs."""
         return self.message.header
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image as it came."""
+        return memoryview(self.message.data).nbytes
 
 
 def nanoseconds(stamp: Any) -> int:
@@ -81,12 +92,19 @@ class PairConverter:
     """
     Paired messages to a FramePair on the RGB grid.
 
-    values: the node's parameters by name. warning: what looks wrong about the latest pair, or
-    None. Threads may convert side by side and call configure and take_info meanwhile.
+    values: the node's parameters by name. unusable: called with a camera and one line when its
+    image cannot be read or brought onto the other's grid; the pair goes on with the other one.
+    warning: what looks wrong about the latest pair, or None. Threads may convert side by side and
+    call configure and take_info meanwhile.
     """
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        values: dict[str, Any],
+        unusable: Callable[[str, str], None] = lambda camera, problem: None,
+    ) -> None:
         self.warning: str | None = None
+        self._unusable = unusable
         self._infos: dict[str, CameraInfo] = {}
         # What the registration was made from, and itself: one tuple, so that they always match.
         self._made: tuple[tuple | None, registration.Registration | None] = None, None
@@ -107,22 +125,45 @@ class PairConverter:
         self._infos[camera] = info
 
     def convert(self, paired: Paired) -> FramePair:
-        """Raise TpfError on images that cannot be read or do not fit each other."""
-        rgb = None if paired.rgb is None else decode_rgb(paired.rgb.message)
-        thermal = None if paired.thermal is None else decode_thermal(paired.thermal.message)
-        if rgb is not None:
-            self._rgb_size = rgb.shape[1::-1]
+        """Raise TpfError where neither image can be used."""
+        frames = {'rgb': paired.rgb, 'thermal': paired.thermal}
+        there = [camera for camera, frame in frames.items() if frame is not None]
+        fresh = [camera for camera in there if not frames[camera].frozen]
+        images: dict[str, np.ndarray] = {}
+        problems: list[str] = []
+        for camera in fresh or there:
+            try:
+                images[camera] = self._read(camera, frames[camera].message)
+            except TpfError as error:
+                problems.append(str(error))
+                self._unusable(camera, str(error))
+        if not images:
+            raise TpfError('; '.join(problems))
         self.warning = None
-        if rgb is not None and thermal is not None:
-            encodings = [getattr(f.message, 'encoding', '') for f in (paired.rgb, paired.thermal)]
+        if len(there) == 2:
+            encodings = [getattr(frames[name].message, 'encoding', '') for name in there]
             if encodings[0] in GREY and encodings[1] in COLOUR:
                 self.warning = (
                     f'rgb image is {encodings[0]} and thermal image is {encodings[1]}; '
                     'are the two image topics swapped?'
                 )
-        if thermal is not None:
-            thermal = self._register(thermal)
-        return FramePair(rgb, thermal, paired.stamp)
+        return FramePair(images.get('rgb'), images.get('thermal'), paired.stamp)
+
+    def _read(self, camera: str, message: Any) -> np.ndarray:
+        """Return an image on the RGB grid. Raises TpfError."""
+        if camera == 'rgb':
+            rgb = decode_rgb(message)
+            self._rgb_size = rgb.shape[1::-1]
+            return rgb
+        thermal = self._register(decode_thermal(message))
+        size = thermal.shape[1::-1]
+        if self._rgb_size not in (None, size):
+            raise TpfError(
+                f'thermal image is {size[0]}x{size[1]} but rgb is '
+                f'{self._rgb_size[0]}x{self._rgb_size[1]} and no registration is set; set '
+                'registration.homography, or give images of one size'
+            )
+        return thermal
 
     def bearing(self, box: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
         """Return the unit vector (3,) from the RGB camera to a box's centre; None if unknown."""

@@ -22,6 +22,10 @@ ALLOCATOR = {
 }
 
 
+# Profiles in config/ by the segment they bring, MiB: for a few images of VGA size, and of 4K.
+PROFILES = {16: 'fastdds.xml', 128: 'fastdds_4k.xml'}
+
+
 def config_file(name: str) -> Path:
     """Return a file of the package's `config/`, in a source tree or installed by pip or colcon."""
     here = Path(__file__).resolve()
@@ -30,17 +34,35 @@ def config_file(name: str) -> Path:
     return next(folder / name for folder in folders if (folder / name).is_file())
 
 
-def image_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def profile_for(size: int) -> str:
+    """Return the name of the profile whose segment holds a few images of size bytes."""
+    fitting = [name for mib, name in PROFILES.items() if 3 * size <= mib << 20]
+    return (fitting or list(PROFILES.values())[-1:])[0]
+
+
+def cure_for_loss(size: int) -> str:
+    """Say what to do when images of size bytes get lost on the way."""
+    if size <= DEFAULT_SEGMENT or shared_memory_segment() is None:
+        return 'see whether the network or this processor is overloaded'
+    return (
+        "it is the sender's shared-memory segment that is too small: start the camera driver with "
+        f'{PROFILE_VARIABLE}={config_file(profile_for(size))}'
+    )
+
+
+def image_environment(
+    environment: Mapping[str, str] = os.environ, *, profile: str = 'fastdds.xml'
+) -> dict[str, str]:
     """
     Return the variables to add for a process that sends or receives images.
 
-    What the user has set wins: with a profile or builtin transports of their own, ours is left
-    out.
+    profile: one of config/. What the user has set wins: with a profile or builtin transports of
+    their own, ours is left out.
     """
     added = {name: value for name, value in ALLOCATOR.items() if name not in environment}
     chosen = (*PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
     if not any(environment.get(name) for name in chosen):
-        added[PROFILE_VARIABLE] = str(config_file('fastdds.xml'))
+        added[PROFILE_VARIABLE] = str(config_file(profile))
     return added
 
 

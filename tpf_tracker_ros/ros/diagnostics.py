@@ -1,104 +1,79 @@
-"""What the node says about itself: latencies by stage, and DiagnosticStatus messages."""
+"""What the node says about itself: DiagnosticStatus messages, and lines when they change."""
 
-from collections import defaultdict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-import re
+from collections.abc import Callable
 import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 import numpy as np
 from tpf_tracker_ros.core.pairing import FramePairer
-from tpf_tracker_ros.ros.dds import config_file, PROFILE_VARIABLE, shared_memory_segment
+from tpf_tracker_ros.ros.cameras import Camera, NOTED, Settled
+from tpf_tracker_ros.ros.journal import Journal, kind_of
+from tpf_tracker_ros.ros.latencies import percentiles
 from tpf_tracker_ros.system.process import resident_mb
 from tpf_tracker_ros.tracking.tracker import TrackState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-WINDOW = 300  # latest values of a stage: 10 s at 30 Hz
-RECENT = 5.0  # s that a problem is shown
 ALIVE = 'images arrive'
-PATIENCE = 2.0  # s until a camera that has not begun yet is reported
-
-
-class Latencies:
-    """Percentiles of the latest durations. One thread adds to a stage, another may read it."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Note one duration."""
-        self._seconds[stage].append(seconds)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Note how long the block took."""
-        start = time.perf_counter()
-        yield
-        self.add(stage, time.perf_counter() - start)
-
-    def summary(self) -> dict[str, str]:
-        """'p50 / p95 / p99' in ms by stage."""
-        return {stage: percentiles(values, 1e3) for stage, values in list(self._seconds.items())}
-
-
-def percentiles(values: deque[float], factor: float) -> str:
-    """'p50 / p95 / p99' of the values times factor."""
-    at = np.percentile(list(values), (50, 95, 99)) * factor
-    return ' / '.join(f'{value:.2f}' for value in at)
+# A complaint about rates, stamps and losses must last, since each start and each hiccup has some.
+SETTLE = 2.5  # s
+MUCH_LOST = 0.2  # share
+# A stamp later than its arrival, or so much earlier, is of another clock; s.
+EARLY, LATE = -0.1, 10.0
 
 
 class Health:
     """
     Keeps what happened lately and makes DiagnosticStatus messages of it.
 
-    Changes for the worse and for the better are logged once. Everything is called in the graph's
-    thread, but for note.
+    name: of the node, with its namespace. Changes for the worse and for the better are logged
+    once. Everything is called in the graph's thread, but for note and trouble.
     """
 
-    def __init__(self, values: dict[str, Any], logger: Any) -> None:
-        self._values, self._logger = values, logger
-        self._topics: dict[str, str] = {}
-        self._counts: dict[str, int] = {}
-        self._arrivals: dict[str, float] = {}  # of the latest image, time.perf_counter() seconds
+    def __init__(self, name: str, values: dict[str, Any], journal: Journal) -> None:
+        self._name = name.lstrip('/')
+        self._values, self._journal = values, journal
+        self.cameras: dict[str, Camera] = {}
         self._problem, self._problems, self._problem_at = '', 0, -np.inf
-        self._paired = 0
+        self._paired, self._paired_at = 0, time.perf_counter()
         self._before: dict[str, tuple] = {}  # (level, message without numbers) by name
-        self._rates: dict[str, tuple[float, int]] = {}
+        self._settled: dict[str, Settled] = {}
 
     def expect(self, camera: str, topic: str) -> None:
         """Images of 'rgb' or 'thermal' are to come on this topic."""
-        self._topics[camera], self._counts[camera] = topic, 0
-        self._arrivals[camera] = time.perf_counter() + PATIENCE
-
-    def arrived(self, camera: str, size: int, when: float) -> None:
-        """Note an image of size bytes that came at time.perf_counter() when."""
-        self._counts[camera] += 1
-        self._arrivals[camera] = when
-        if self._counts[camera] > 1:
-            return
-        segment = shared_memory_segment()
-        if segment and size > segment:
-            self._logger.warning(
-                f'{camera} images of {size} bytes do not fit into the shared-memory segment of '
-                f'{segment} bytes, so many will be lost; start the node and the camera with '
-                f'{PROFILE_VARIABLE}={config_file("fastdds.xml")}'
-            )
+        self.cameras[camera] = Camera(camera, topic)
+        self._paired_at = time.perf_counter()
 
     def note(self, problem: str) -> None:
         """Something went wrong with one message, pair or command."""
         self._problem, self._problem_at = problem, time.perf_counter()
         self._problems += 1
 
-    def tracking(self, worker: Any, pairer: FramePairer) -> DiagnosticStatus:
+    def trouble(self, camera: str, kind: str, problem: str) -> None:
+        """Note that images of a camera are 'unusable' or 'blank' now."""
+        if camera not in self.cameras:
+            return
+        self.cameras[camera].note(kind, problem)
+        if kind == 'unusable':
+            self._problems += 1
+
+    def silent(self, seconds: float) -> list[str]:
+        """Topics on which nothing has come for so long."""
+        now = time.perf_counter()
+        return [each.topic for each in self.cameras.values() if each.silent_for(now) > seconds]
+
+    def _is_silent(self, camera: Camera) -> bool:
+        patience = max(1.0, self._values['camera_timeout_ms'] / 1e3)
+        return camera.silent_for(time.perf_counter()) > patience
+
+    def tracking(self, worker: Any, pairer: FramePairer, state: str) -> DiagnosticStatus:
         """Return the content of ~/status: state and numbers of the tracker and of the pairing."""
-        state, last = worker.state, worker.last
-        message = state.value
+        last, message = worker.last, state
         if worker.waits_for is not None:
             message += f': the target waits for the pair at {worker.waits_for / 1e9:.3f}'
         values = {
-            'state': state.value,
+            'state': state,
+            'target': worker.identity,
             'modality': last.modality if last else '',
             'score': f'{last.score:.3f}' if last else '',
             'template_updates': worker.template_updates,
@@ -107,94 +82,177 @@ class Health:
             'dropped': worker.dropped,
             **{f'unpaired_{name}': count for name, count in pairer.unpaired.items()},
             **{f'late_{name}': count for name, count in pairer.late.items()},
+            **{f'lost_{name}': f'{each.lost:.0%}' for name, each in self.cameras.items()},
             'single': pairer.single,
             'time_jumps': pairer.epoch,
             'problems': self._problems,
+            'history': worker.history,
             'resident_mb': round(resident_mb()),
         }
         if pairer.skews:
             values['skew_ms'] = percentiles(pairer.skews, 1e-6)
         for stage, text in worker.latencies.summary().items():
             values[f'{stage}_ms'] = text
-        doubtful = state in (TrackState.UNCERTAIN, TrackState.LOST)
-        return _status('tpf_tracker', WARN if doubtful else OK, message, values)
+        doubtful = state not in (TrackState.IDLE.value, TrackState.TRACKING.value)
+        return self._status('tracker', WARN if doubtful else OK, message, values)
 
     def overall(
-        self, worker: Any, pairer: FramePairer, warning: str | None, node: Any
+        self,
+        worker: Any,
+        pairer: FramePairer,
+        *,
+        state: str,
+        stalled: str | None,
+        warning: str | None,
+        reason: Callable[[str], str],
     ) -> list[DiagnosticStatus]:
         """
         Return the content of /diagnostics: tracker, pairing, and one status for each camera.
 
-        warning: what looks wrong about the latest images.
+        stalled: what the watchdog says. warning: what looks wrong about the latest images.
+        reason: says why nothing comes on a topic.
         """
-        tracker = self.tracking(worker, pairer)
-        tracker.name = 'tpf_tracker: tracker'
-        if time.perf_counter() - self._problem_at < RECENT:
+        tracker = self.tracking(worker, pairer, state)
+        if stalled:
+            tracker.level, tracker.message = ERROR, stalled
+        elif time.perf_counter() - self._problem_at < NOTED:
             tracker.level, tracker.message = WARN, self._problem
-        cameras = [self._camera(camera, node) for camera in self._topics]
-        alive = len(cameras) == 2 and all(camera.message == ALIVE for camera in cameras)
-        pairing = self._pairing(pairer, alive, warning)
+        cameras = [self._camera(camera, reason) for camera in self.cameras.values()]
+        pairing = self._pairing(pairer, warning)
         for status in (pairing, *cameras):
             self._log_change(status)
         return [tracker, pairing, *cameras]
 
-    def _pairing(self, pairer: FramePairer, alive: bool, warning: str | None) -> DiagnosticStatus:
-        before, self._paired = self._paired, pairer.paired
-        problem = pairer.warning or warning
-        if alive and pairer.paired == before:
-            lag = 'unknown' if pairer.lag_ns is None else f'{pairer.lag_ns / 1e6:.1f} ms'
-            problem = (
-                f'both cameras send images, but no two within slop_ms {pairer.slop_ns / 1e6:g} '
-                f'(latest thermal minus rgb stamp: {lag}); synchronise their clocks, or set '
-                'thermal_offset_ms or slop_ms'
-            )
+    def inactive(self, message: str) -> DiagnosticStatus:
+        """Return what there is to say while the node is not active."""
+        return self._status('tracker', OK, message, {})
+
+    def _pairing(self, pairer: FramePairer, warning: str | None) -> DiagnosticStatus:
+        now = time.perf_counter()
+        if pairer.paired != self._paired:
+            self._paired, self._paired_at = pairer.paired, now
+        cameras = self.cameras.values()
+        alive = len(cameras) == 2 and not any(map(self._is_silent, cameras))
+        begun = [camera.first_at or now for camera in cameras]
+        since = max(self._paired_at, *begun) if alive else now
+        problem = warning or self._settle('pairing', pairer.warning)
+        if now - since > SETTLE and not pairer.by_arrival:
+            problem = self._apart(pairer)
         counts = {f'unpaired_{name}': count for name, count in pairer.unpaired.items()}
-        return _status(
-            'tpf_tracker: pairing',
+        return self._status(
+            'pairing',
             WARN if problem else OK,
             problem or 'nothing to complain of',
             {'pairs': pairer.paired, **counts},
         )
 
-    def _camera(self, camera: str, node: Any) -> DiagnosticStatus:
-        topic, count, now = self._topics[camera], self._counts[camera], time.perf_counter()
-        since, before = self._rates.get(camera, (now - 1, count))
-        self._rates[camera] = (now, count)
-        values = {'topic': topic, 'images': count, 'hz': f'{(count - before) / (now - since):.1f}'}
-        if now - self._arrivals[camera] <= max(1.0, self._values['camera_timeout_ms'] / 1e3):
-            message = ALIVE if count else 'waiting for the first image'
-            return _status(f'tpf_tracker: {camera}', OK, message, values)
-        if not count:
-            level, message = WARN, f'no image on {topic} yet; {_reason(node, topic)}'
-        else:
-            others = [name for name in self._topics if name != camera]
-            level, message = ERROR, f'no image on {topic} any more'
-            if others:
-                message += f'; going on with {others[0]} alone while it lasts'
-        return _status(f'tpf_tracker: {camera}', level, message, values)
+    def _apart(self, pairer: FramePairer) -> str:
+        """
+        Say why no two images pair, and the cure.
+
+        Stamps of another clock are told from late images by their arrival: those lie ahead of it,
+        or so far behind that no transport takes as long.
+        """
+        lag = 'unknown' if pairer.lag_ns is None else f'{pairer.lag_ns / 1e6:.1f} ms'
+        text = (
+            f'both cameras send images, but no two within slop_ms {pairer.slop_ns / 1e6:g} '
+            f'(latest thermal minus rgb stamp: {lag})'
+        )
+        rgb, thermal = (self.cameras[name].delay for name in ('rgb', 'thermal'))
+        if rgb is None or thermal is None:
+            return text
+        apart, offset = thermal - rgb, self._values['thermal_offset_ms'] + 1e3 * (thermal - rgb)
+        set_offset = f'set thermal_offset_ms to {offset:.0f}'
+        if 1e3 * abs(apart) <= self._values['camera_timeout_ms'] / 2:
+            return f'{text}; {pairer.warning or "set thermal_offset_ms or slop_ms"}'
+        foreign = {
+            name: delay
+            for name, delay in (('rgb', rgb), ('thermal', thermal))
+            if not EARLY <= delay <= LATE
+        }
+        if foreign:
+            clocks = ' and '.join(
+                f'the {name} stamps are {abs(delay):.1f} s '
+                f'{"behind" if delay > 0 else "ahead of"} the clock of the node'
+                for name, delay in foreign.items()
+            )
+            return f'{text}: {clocks}; synchronise the clocks, or {set_offset}'
+        late, delay = ('thermal', thermal) if apart > 0 else ('rgb', rgb)
+        period = self.cameras['rgb' if apart > 0 else 'thermal'].period or 0.033
+        return (
+            f'{text}: {late} images arrive {delay:.1f} s after their stamps; if they are that '
+            f'late, set camera_timeout_ms above {1.2e3 * abs(apart):.0f} and queue_depth above '
+            f'{1.2 * abs(apart) / period:.0f}; if their clock is behind, {set_offset}'
+        )
+
+    def _camera(self, camera: Camera, reason: Callable[[str], str]) -> DiagnosticStatus:
+        values = {
+            'topic': camera.topic,
+            'images': camera.count,
+            'hz': f'{camera.hz():.1f}',
+            'lost': f'{camera.lost:.0%}',
+            'delay_ms': '' if camera.delay is None else f'{1e3 * camera.delay:.1f}',
+        }
+        level, message = self._judge(camera, reason)
+        return self._status(camera.name, level, message, values)
+
+    def _judge(self, camera: Camera, reason: Callable[[str], str]) -> tuple[bytes, str]:
+        """Return the level and the message with the cure for the worst that is wrong with it."""
+        topic = camera.topic
+        others = [each for each in self.cameras.values() if each is not camera]
+        alive = [each.name for each in others if not self._is_silent(each)]
+        if self._is_silent(camera):
+            if not camera.count:
+                return WARN, f'no image on {topic} yet; {reason(topic)}'
+            goes_on = f'going on with {alive[0]} alone while it lasts' if alive else (
+                'nothing is tracked until images come; see the camera and its driver'
+            )  # fmt: skip
+            return ERROR, f'no image on {topic} any more; {goes_on}'
+        if not camera.count:
+            return OK, 'waiting for the first image'
+        if unusable := camera.trouble('unusable'):
+            goes_on = f'; going on with {alive[0]} alone' if alive else ''
+            return ERROR, f'images on {topic} cannot be used{goes_on}: {unusable}'
+        warnings = [self._settle(camera.name, camera.loss() if camera.lost > MUCH_LOST else None)]
+        if self.is_frozen(camera.name):
+            warnings.append(
+                f'the images on {topic} have been the same for {camera.same_for:.1f} s (a '
+                'shutter, or a camera that hangs); they are left out meanwhile'
+            )
+        if blank := camera.trouble('blank'):
+            warnings.append(f'images on {topic} {blank}')
+        warnings = list(filter(None, warnings))
+        return (WARN, '; '.join(warnings)) if warnings else (OK, ALIVE)
+
+    def is_frozen(self, name: str) -> bool:
+        """Whether a camera gives the same image again and again while the other's changes."""
+        limit = self._values['frozen_ms'] / 1e3
+        frozen = [
+            camera.name for camera in self.cameras.values() if limit and camera.same_for > limit
+        ]
+        return frozen == [name] and len(self.cameras) == 2
+
+    def _settle(self, key: str, complaint: str | None) -> str | None:
+        return self._settled.setdefault(key, Settled(SETTLE))(complaint)
 
     def _log_change(self, status: DiagnosticStatus) -> None:
-        now = (status.level, re.sub(r'\d', '', status.message))
+        now = (status.level, kind_of(status.message))
         before = self._before.get(status.name, (OK, ''))
         self._before[status.name] = now
         if now == before or (status.level == OK and before[0] == OK):
             return
-        text = f'{status.name.removeprefix("tpf_tracker: ")}: {status.message}'
-        if status.level == OK:  # rclpy refuses two severities from one line
-            self._logger.info(text)
-        else:
-            self._logger.warning(text)
+        severity = {OK: 'info', WARN: 'warning', ERROR: 'error'}[status.level]
+        self._journal.say(severity, f'{status.name.rpartition(": ")[2]}: {status.message}')
 
-
-def _reason(node: Any, topic: str) -> str:
-    """Why nothing comes on a topic."""
-    publishers = node.get_publishers_info_by_topic(topic)
-    if not publishers:
-        return 'nobody publishes it; remap it to the topic of your camera'
-    kinds = {publisher.topic_type for publisher in publishers}
-    return f'{len(publishers)} publish it as {", ".join(sorted(kinds))}'
-
-
-def _status(name: str, level: bytes, message: str, values: dict[str, Any]) -> DiagnosticStatus:
-    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-    return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+    def _status(
+        self, part: str, level: bytes, message: str, values: dict[str, Any]
+    ) -> DiagnosticStatus:
+        """Name it after the node, so that those of several nodes can be told apart."""
+        pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        return DiagnosticStatus(
+            name=f'{self._name}: {part}',
+            hardware_id=', '.join(camera.topic for camera in self.cameras.values()),
+            level=level,
+            message=message,
+            values=pairs,
+        )

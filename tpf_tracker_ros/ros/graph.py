@@ -1,4 +1,4 @@
-"""A node that a program uses from outside: spun in a thread, shut down at the end of the block."""
+"""The graph around a node: one that a program uses from outside, waiting, who publishes."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +9,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.dds import cure_for_loss
 
 POLL = 0.02  # seconds
 
@@ -57,3 +58,19 @@ def wait_until(
             raise TpfError(otherwise)
         time.sleep(POLL)
     return result
+
+
+def why_silent(node: Node, topic: str) -> str:
+    """Say why nothing comes on an image topic, with the cure."""
+    publishers = node.get_publishers_info_by_topic(topic)
+    if publishers:
+        kinds = {publisher.topic_type for publisher in publishers}
+        return (
+            f'{len(publishers)} publish it as {", ".join(sorted(kinds))}; is the camera on? '
+            f'Images above 512 KiB need a larger segment in its driver: {cure_for_loss(1 << 20)}'
+        )
+    raw = topic.removesuffix('/compressed')
+    other, transport = (f'{topic}/compressed', 'compressed') if raw == topic else (raw, 'raw')
+    if node.count_publishers(other):
+        return f'but {other} is published: set the transport of this camera to {transport}'
+    return 'nobody publishes it; remap it to the topic of your camera'

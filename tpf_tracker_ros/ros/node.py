@@ -7,6 +7,7 @@ tpf_tracker_ros.ros.node` runs it; it configures and activates itself unless aut
 
 from collections.abc import Callable
 import functools
+import os
 import signal
 import sys
 import time
@@ -19,10 +20,15 @@ from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    qos_policy_name_from_kind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
-from tpf_tracker_ros.core.boxes import parse_box
+from tpf_tracker_ros.core.boxes import check_box, parse_target
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
@@ -30,6 +36,9 @@ from tpf_tracker_ros.core.pairing import FramePairer
 from tpf_tracker_ros.ros import parameters
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter, to_image_message
 from tpf_tracker_ros.ros.diagnostics import Health
+from tpf_tracker_ros.ros.events import Events
+from tpf_tracker_ros.ros.graph import why_silent
+from tpf_tracker_ros.ros.journal import Journal, kind_of
 from tpf_tracker_ros.ros.messages import (
     best,
     Detection2D,
@@ -39,14 +48,25 @@ from tpf_tracker_ros.ros.messages import (
     to_detections,
 )
 from tpf_tracker_ros.ros.sync import UpstreamPairer
-from tpf_tracker_ros.ros.worker import Step, Worker
+from tpf_tracker_ros.ros.watchdog import Watchdog
+from tpf_tracker_ros.ros.worker import header_of, Step, Target, Worker
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackState
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # Reliable reaches every subscriber, RViz's too; two images are all that is worth sending again.
 IMAGES = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+# Who joins late learns at once how things are.
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
+WATCH_PERIOD = 0.25  # s
 WARM_UP_SIZE = (640, 512)  # width, height px
+
+
+class HangingStep(TpfError):
+    """A step of the tracker does not end; its thread has been given up."""
 
 
 def _words(error: Exception) -> str:
@@ -76,11 +96,16 @@ def _transition(callback: Callable) -> Callable:
         except Exception as error:
             if self.context.ok():  # else it is told to stop while it starts
                 self.get_logger().fatal(_words(error))
+            if isinstance(error, HangingStep):
+                self._tracker = None  # its thread still has it
+                return ERROR
             self._stop()
             if callback.__name__ == 'on_configure':
                 self._free()
             return FAILURE
-        return getattr(super(TrackerNode, self), callback.__name__)(state)
+        outcome = getattr(super(TrackerNode, self), callback.__name__)(state)
+        self._events.announce()
+        return outcome
 
     return guarded
 
@@ -91,6 +116,9 @@ class TrackerNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         self._tracker: Tracker | None = None
         self._worker: Worker | None = None
+        self._watchdog: Watchdog | None = None
+        self._stalled: str | None = None  # what the watchdog says
+        self._hangs = False
         self._pairer: FramePairer | None = None
         self._converter: PairConverter | None = None
         self._inputs: list[Callable[[], object]] = []  # each destroys one
@@ -98,15 +126,23 @@ class TrackerNode(LifecycleNode):
         super().__init__(
             'tpf_tracker', automatically_declare_parameters_from_overrides=True, **options
         )
-        self._values = parameters.declare(self, self._parameters_changed)
-        self._health = Health(self._values, self.get_logger())
+        self._values = parameters.declare(self, self._parameters_changed, self._check_target)
+        self._journal = Journal(self.get_logger())
+        self._health = Health(self.get_fully_qualified_name(), self._values, self._journal)
+        self._events = Events(self._journal.say, self._publish_state)
         # Not of this node's clock: a paused simulation has a health, too.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(
             1 / self._values['status_rate'], self._publish_status, clock=steady
         )
         self._diagnostics_timer = self.create_timer(1.0, self._publish_health, clock=steady)
+        self._watch_timer = self.create_timer(WATCH_PERIOD, self._watch, clock=steady)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
+        # They exist, and answer, while the node is not active, too.
+        self._commands = [
+            self.create_service(Trigger, f'~/{name}', command)
+            for name, command in (('reset', self._reset), ('stop', self._stop_target))
+        ]
 
     # ---- lifecycle ----
 
@@ -121,7 +157,7 @@ class TrackerNode(LifecycleNode):
 
         values, start = self._values, time.perf_counter()
         self._pairer = self._make_pairer()
-        self._converter = PairConverter(values)
+        self._converter = PairConverter(values, self._unusable)
         self._tracker = load_tracker(
             values['model'],
             device=values['device'],
@@ -139,7 +175,6 @@ class TrackerNode(LifecycleNode):
     @_transition
     def on_activate(self) -> None:
         """Listen to the cameras; from here on pairs become boxes."""
-        box = self._values['init_box']
         self._pairer = self._make_pairer()
         self._worker = Worker(
             self._tracker,
@@ -147,9 +182,11 @@ class TrackerNode(LifecycleNode):
             publish=self._publish_tracks,
             render=self._publish_images,
             report=self._report,
-            init_box=parse_box(box) if box else None,
-            history=self._values['target_history'],
+            follow=self._follow,
+            initial=self._initial_target(),
+            history_mb=self._values['target_history_mb'],
         )
+        self._watchdog = Watchdog(self._worker, self._values['stall_timeout_ms'] / 1e3)
         self._subscribe()
         self.get_logger().info('ready')
 
@@ -175,16 +212,28 @@ class TrackerNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """End the worker's threads first: they publish."""
-        self._stop()
+        try:
+            self._stop()
+        except HangingStep as error:
+            rclpy.logging.get_logger(self.get_name()).fatal(str(error))
         super().destroy_node()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a thread of this process has been given up: it ends only with the process."""
+        return self._hangs
 
     def _stop(self) -> None:
         for destroy in self._inputs:
             destroy()
         self._inputs = []
-        if self._worker:
-            self._worker.close()
-        self._worker = None
+        worker, self._worker, self._watchdog, self._stalled = self._worker, None, None, None
+        if worker:
+            ended = worker.close()
+            self._events.rest()
+            if not ended:
+                self._hangs = True
+                raise HangingStep('a step of the tracker does not end; its thread is given up')
 
     def _free(self) -> None:
         self._stop()
@@ -196,7 +245,16 @@ class TrackerNode(LifecycleNode):
     def _make_pairer(self) -> FramePairer:
         values = self._values
         kind = UpstreamPairer if values['sync'] == 'message_filters' else FramePairer
-        return kind(mode=values['mode'], depth=values['queue_depth'], **_pairing_settings(values))
+        return kind(
+            mode=values['mode'],
+            policy=values['pairing'],
+            depth=values['queue_depth'],
+            **_pairing_settings(values),
+        )
+
+    def _initial_target(self) -> Target | None:
+        text = self._values['init_box']
+        return Target(*parse_target(text)) if text else None
 
     def _warm_up(self, tracker: Tracker) -> None:
         width, height = WARM_UP_SIZE
@@ -227,6 +285,7 @@ class TrackerNode(LifecycleNode):
             return publisher
 
         self._tracks = create(Detection2DArray, '~/tracks', RELIABLE)
+        self._state = create(Detection2D, '~/state', LATCHED)
         self._status = create(DiagnosticArray, '~/status', RELIABLE)
         self._fused = create(Image, '~/fused_image', IMAGES)
         self._overlay = create(Image, '~/overlay', IMAGES)
@@ -250,9 +309,6 @@ class TrackerNode(LifecycleNode):
         # A command must not be lost, so its publisher has to be reliable.
         self._listen(Detection2D, '~/target', self._take_target, RELIABLE)
         self._listen(Detection2DArray, '~/detections', self._take_detections, images)
-        for name, command in (('reset', self._reset), ('stop', self._stop_target)):
-            service = self.create_service(Trigger, f'~/{name}', command)
-            self._inputs.append(functools.partial(self.destroy_service, service))
 
     def _listen(self, kind: type, topic: str, callback: Callable, qos: QoSProfile) -> str:
         """Subscribe; returns the topic's name after remapping."""
@@ -273,10 +329,11 @@ class TrackerNode(LifecycleNode):
 
     @_never_raise
     def _take_image(self, camera: str, message: Image | CompressedImage) -> None:
-        arrival = time.perf_counter()
-        self._health.arrived(camera, len(message.data), arrival)
+        arrival, now = time.perf_counter(), self.get_clock().now().nanoseconds
         stamp = nanoseconds(message.header.stamp)
-        for paired in self._pairer.add(camera, stamp, Frame(message, arrival)):
+        self._health.cameras[camera].take(message, stamp, arrival, now)
+        frame = Frame(message, arrival, self._health.is_frozen(camera))
+        for paired in self._pairer.add(camera, stamp, frame, arrival_ns=now):
             self._worker.submit(paired)
 
     @_never_raise
@@ -285,41 +342,78 @@ class TrackerNode(LifecycleNode):
 
     @_never_raise
     def _take_target(self, message: Detection2D) -> None:
-        stamp = nanoseconds(message.header.stamp)
-        self._worker.start_target(to_box(message), stamp or None)
+        self._worker.start_target(_to_target(message, message))
 
     @_never_raise
     def _take_detections(self, message: Detection2DArray) -> None:
-        detection = best(message)
-        if detection:
-            stamp = nanoseconds(message.header.stamp)
-            self._worker.detect(to_box(detection), stamp or None)
+        if detection := best(message):
+            self._worker.detect(_to_target(detection, message))
 
     def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._worker.reset()
-        response.success, response.message = True, 'target dropped, starting over'
-        return response
+        return self._answer(response, Worker.reset, 'target dropped, starting over')
 
     def _stop_target(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._worker.stop_target()
-        response.success, response.message = True, 'stopped; give a target to go on'
+        return self._answer(response, Worker.stop_target, 'stopped; give a target to go on')
+
+    def _answer(
+        self, response: Trigger.Response, order: Callable[[Worker], None], done: str
+    ) -> Trigger.Response:
+        response.success = self._worker is not None
+        response.message = done
+        if self._worker:
+            order(self._worker)
+        else:
+            name = self.get_fully_qualified_name()
+            response.message = f'not active; first: ros2 lifecycle set {name} activate'
         return response
 
+    def _check_target(self, given: dict[str, Any]) -> None:
+        """Refuse an init_box that does not lie in the newest images. Raises TpfError."""
+        newest = self._worker and self._worker.history.newest
+        if newest and given.get('init_box'):
+            message = (newest.rgb or newest.thermal).message
+            box, _ = parse_target(given['init_box'])
+            if hasattr(message, 'width'):  # of a compressed one only decoding tells
+                check_box(box, (message.width, message.height))
+
     @_never_raise
-    def _parameters_changed(self, values: dict[str, Any]) -> None:
+    def _parameters_changed(self, values: dict[str, Any], given: set[str]) -> None:
         self._status_timer.timer_period_ns = int(1e9 / values['status_rate'])
         if self._converter:
             self._converter.configure(values)
             self._pairer.configure(**_pairing_settings(values))
         if self._worker:
             self._worker.configure(**parameters.tracker_settings(values))
+            self._watchdog.timeout = values['stall_timeout_ms'] / 1e3
+            if 'init_box' in given:
+                target = self._initial_target()
+                self._worker.set_initial(target)
+                if target:
+                    self._worker.start_target(target)
         elif self._tracker:
             self._tracker.configure(**parameters.tracker_settings(values))
 
     # ---- what goes out, from the worker's threads ----
 
+    def _follow(self, step: Step | None) -> None:
+        """Tell what has changed with this pair; None: a command has dropped the target."""
+        if step is None:
+            self._events.rest()
+            return
+        self._events.follow(step)
+        if step.result and step.result.state is not TrackState.LOST:
+            used = step.result.modality
+            for camera in step.pair.modality.split('+'):
+                if camera not in used:
+                    blank = f'are blank, without contrast; tracking by {used} alone'
+                    self._health.trouble(camera, 'blank', blank)
+
+    def _publish_state(self, state: Detection2D) -> None:
+        if self._outputs and self._state.is_activated and self.context.ok():
+            self._state.publish(state)
+
     def _publish_tracks(self, step: Step) -> None:
-        header = _header(step)
+        header = header_of(step.paired)
         found = step.result is not None and step.result.state is not TrackState.LOST
         if not found:
             self._tracks.publish(to_detections(header))
@@ -342,7 +436,7 @@ class TrackerNode(LifecycleNode):
         )
         if not (wants_fused or wants_overlay):
             return
-        pair, header, result = step.pair, _header(step), step.result
+        pair, header, result = step.pair, header_of(step.paired), step.result
         if wants_fused or pair.rgb is None:
             fused = self._tracker.fuse(pair)
         if wants_fused:
@@ -363,22 +457,45 @@ class TrackerNode(LifecycleNode):
         if not self.context.ok():
             return  # shutting down
         self._health.note(problem)
-        self.get_logger().error(problem, throttle_duration_sec=2.0)
+        self._journal.say('warning', problem)
+
+    def _unusable(self, camera: str, problem: str) -> None:
+        self._health.trouble(camera, 'unusable', problem)
+        self._journal.say('error', f'{camera}: {problem}')
+
+    @_never_raise
+    def _watch(self) -> None:
+        """Say that no pair gets finished, and why; and that it goes on."""
+        if not self._worker:
+            return
+        silent = self._health.silent(self._watchdog.timeout)
+        before, self._stalled = self._stalled, self._watchdog.complaint(silent)
+        if self._stalled:
+            self._events.stall()
+            if kind_of(self._stalled) != kind_of(before or ''):
+                self._journal.say('error', self._stalled)
+        elif before:
+            self._journal.say('info', 'pairs are finished again')
 
     @_never_raise
     def _publish_status(self) -> None:
         if self._worker:
-            status = self._health.tracking(self._worker, self._pairer)
+            status = self._health.tracking(self._worker, self._pairer, self._events.state)
             self._status.publish(self._array(status))
 
     @_never_raise
     def _publish_health(self) -> None:
         if self._worker:
-            warning = self._converter.warning
-            statuses = self._health.overall(self._worker, self._pairer, warning, self)
+            statuses = self._health.overall(
+                self._worker,
+                self._pairer,
+                state=self._events.state,
+                stalled=self._stalled,
+                warning=self._converter.warning,
+                reason=functools.partial(why_silent, self),
+            )
         else:
-            state = 'inactive' if self._tracker else 'unconfigured'
-            statuses = [DiagnosticStatus(name='tpf_tracker: tracker', message=state)]
+            statuses = [self._health.inactive('inactive' if self._tracker else 'unconfigured')]
         self._diagnostics.publish(self._array(*statuses))
 
     def _array(self, *statuses: DiagnosticStatus) -> DiagnosticArray:
@@ -388,13 +505,13 @@ class TrackerNode(LifecycleNode):
 
 
 def _pairing_settings(values: dict[str, Any]) -> dict[str, int]:
-    names = 'slop', 'rgb_offset', 'thermal_offset', 'camera_timeout'
+    names = 'slop', 'rgb_offset', 'thermal_offset', 'camera_timeout', 'hold'
     return {f'{name}_ns': round(values[f'{name}_ms'] * 1e6) for name in names}
 
 
-def _header(step: Step) -> Any:
-    """Of the RGB image, or of the thermal one where RGB is absent."""
-    return (step.paired.rgb or step.paired.thermal).header
+def _to_target(detection: Detection2D, stamped: Any) -> Target:
+    """Return a box in the pair of the stamp in the header of `stamped`; zero: the next pair."""
+    return Target(to_box(detection), nanoseconds(stamped.header.stamp) or None)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -428,6 +545,9 @@ def main(args: list[str] | None = None) -> None:
     if node:
         node.destroy_node()
     rclpy.try_shutdown()
+    if node and node.hangs:
+        sys.stderr.flush()
+        os._exit(1)  # the thread would keep the process
     sys.exit(code)
 
 

@@ -12,9 +12,9 @@ import math
 import textwrap
 from typing import Any, TYPE_CHECKING
 
-from tpf_tracker_ros.core.boxes import parse_box
+from tpf_tracker_ros.core.boxes import parse_target
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.pairing import MODES
+from tpf_tracker_ros.core.pairing import MODES, POLICIES
 from tpf_tracker_ros.core.registration import check_homography
 from tpf_tracker_ros.tracking.config import TrackerConfig
 
@@ -93,10 +93,11 @@ TABLE = {
         Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; a GPU tracks in half precision'),
         Parameter('autostart', True, 'configure and activate without a lifecycle manager'),
         Parameter('mode', 'rgb+thermal', 'cameras to use', choices=MODES),
-        Parameter(
+        _live(
             'init_box',
             '',
-            'x,y,w,h in px: start on this box in the first pair; empty: wait for ~/target',
+            'x,y,w,h in px, or x,y,w,h@seconds (a stamp): start on this box in the first pair, '
+            'and at once where it is set later; empty: wait for ~/target',
         ),
         Parameter('class_id', 'target', 'class_id of the published detections'),
         Parameter(
@@ -113,17 +114,36 @@ TABLE = {
             'pairing by our nearest neighbour or by the synchronizer of message_filters',
             choices=('nearest', 'message_filters'),
         ),
+        Parameter(
+            'pairing', 'nearest',
+            'nearest: images that lie nearest in time; hold: each RGB image with the newest '
+            'thermal one, for thermal cameras slower than the RGB one',
+            choices=POLICIES,
+        ),
+        _live(
+            'hold_ms', 250.0, 'with hold: oldest thermal image to use', low=1, high=10_000,
+        ),
         Parameter('queue_depth', 16, 'frames that wait for a partner', low=2, high=500),
         _live('slop_ms', 15.0, 'largest time between the images of a pair', low=0, high=10_000),
-        _live('rgb_offset_ms', 0.0, 'added to RGB stamps for pairing', low=-1e6, high=1e6),
-        _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e6, high=1e6),
+        _live('rgb_offset_ms', 0.0, 'added to RGB stamps for pairing', low=-1e8, high=1e8),
+        _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e8, high=1e8),
         _live(
             'camera_timeout_ms', 300.0,
             'a camera so far behind the other is dead: go on with the other', low=1, high=1e6,
         ),
+        _live(
+            'stall_timeout_ms', 1500.0,
+            'no pair finished for so long while images should come: an error', low=100, high=1e6,
+        ),
+        _live(
+            'frozen_ms', 400.0,
+            "a camera that gives the same image for so long while the other's changes is left "
+            'out; 0: never', low=0, high=1e6,
+        ),
         Parameter(
-            'target_history', 30, 'pairs kept, so that ~/target may name a past frame',
-            low=1, high=500,
+            'target_history_mb', 64.0,
+            'MB of pairs as they came that are kept, so that ~/target may name a past frame',
+            low=0, high=100_000,
         ),
         Parameter(
             'registration.method',
@@ -170,9 +190,15 @@ TABLE = {
 def check(values: dict[str, Value]) -> None:
     """Rules between and beyond single values. Raises TpfError."""
     if values['init_box']:
-        parse_box(values['init_box'])
+        parse_target(values['init_box'])
+    if values['pairing'] == 'hold' and values['sync'] != 'nearest':
+        raise TpfError('pairing is hold, which needs sync: nearest')
     check_homography(values['registration.homography'])
-    TrackerConfig().changed(**tracker_settings(values))
+    # Only those that are not the default, so that a broken rule names them alone.
+    settings = tracker_settings(values)
+    TrackerConfig().changed(
+        **{name: v for name, v in settings.items() if v != TABLE[TRACKER + name].default}
+    )
 
 
 def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
@@ -184,7 +210,11 @@ def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
     }
 
 
-def declare(node: 'Node', changed: Callable[[dict[str, Value]], None]) -> dict[str, Value]:
+def declare(
+    node: 'Node',
+    changed: Callable[[dict[str, Value], set[str]], None],
+    validate_more: Callable[[dict[str, Value]], None] = lambda given: None,
+) -> dict[str, Value]:
     """
     Declare the table on a node and return all values by name.
 
@@ -212,34 +242,40 @@ def declare(node: 'Node', changed: Callable[[dict[str, Value]], None]) -> dict[s
         node.declare_parameter(name, values[name], _descriptor(row), ignore_override=True)
 
     def accept(parameters: list) -> dict[str, Value]:
-        ours = [p for p in parameters if p.name in TABLE]
-        return {**values, **{p.name: TABLE[p.name].accept(p.value) for p in ours}}
+        return {p.name: TABLE[p.name].accept(p.value) for p in parameters if p.name in TABLE}
 
     def widen(parameters: list) -> list:
-        """Whole numbers are numbers, too: `ros2 param set … slop_ms 20`."""
-        return [
-            type(p)(p.name, value=float(p.value))
-            if type(p.value) is int and isinstance(getattr(TABLE.get(p.name), 'default', 0), float)
-            else p
-            for p in parameters
-        ]
+        """Whole numbers are numbers, too: `ros2 param set … slop_ms 20`, `… [1,0,0]`."""
+        return [type(p)(p.name, value=_widened(p.name, p.value)) for p in parameters]
 
     def validate(parameters: list) -> SetParametersResult:
         try:
-            check(accept(parameters))
+            given = accept(parameters)
+            check({**values, **given})
+            validate_more(given)
         except TpfError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def apply(parameters: list) -> None:
-        if any(p.name in TABLE for p in parameters):
-            values.update(accept(parameters))
-            changed(values)
+        if given := accept(parameters):
+            values.update(given)
+            changed(values, set(given))
 
     node.add_pre_set_parameters_callback(widen)
     node.add_on_set_parameters_callback(validate)
     node.add_post_set_parameters_callback(apply)
     return values
+
+
+def _widened(name: str, value: Any) -> Any:
+    """Return whole numbers as floats where the table has floats."""
+    default = TABLE[name].default if name in TABLE else None
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, list) and all(type(v) is int for v in value or ['']):
+        return [float(v) for v in value]
+    return value
 
 
 def _descriptor(row: Parameter) -> Any:

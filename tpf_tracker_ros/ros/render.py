@@ -32,12 +32,17 @@ class Renderer:
             self._slot = step
             self._changed.notify()
 
-    def close(self) -> None:
-        """End the thread after the rendering in hand; a step that waits is not rendered."""
+    def close(self, timeout: float) -> bool:
+        """
+        End the thread after the rendering in hand; a step that waits is not rendered.
+
+        Returns False where it has not ended after timeout seconds.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         if sys.platform == 'linux':  # elsewhere this is of the whole process

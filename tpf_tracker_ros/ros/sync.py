@@ -86,10 +86,12 @@ class UpstreamPairer(FramePairer):
         )
         synchronizer.registerCallback(lambda *pair: self._complete.append(pair))
 
-    def add(self, stream: str, stamp_ns: int, payload: Any) -> list[Paired]:
-        """Take one frame; returns the pair that it completes."""
+    def add(
+        self, stream: str, stamp_ns: int, payload: Any, *, arrival_ns: int | None = None
+    ) -> list[Paired]:
+        """Take one frame; returns the pair that it completes. Its stamp counts, whatever it is."""
         if self.mode != 'rgb+thermal':
-            return super().add(stream, stamp_ns, payload)
+            return super().add(stream, stamp_ns, payload, arrival_ns=arrival_ns)
         if stamp_ns < self._latest[stream] - JUMP_NS:
             self._connect()
             self.epoch += 1

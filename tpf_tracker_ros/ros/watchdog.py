@@ -1,0 +1,39 @@
+"""Watches that pairs get finished, and says what it waits for when they do not."""
+
+import time
+
+from tpf_tracker_ros.ros.worker import Worker
+
+
+class Watchdog:
+    """
+    Tells when no pair has been finished for timeout seconds.
+
+    worker: the one to watch. Durations are time.perf_counter() seconds.
+    """
+
+    def __init__(self, worker: Worker, timeout: float) -> None:
+        self._worker = worker
+        self.timeout = timeout
+
+    def complaint(self, silent: list[str]) -> str | None:
+        """
+        Return one line, or None while all is well or nothing has come yet.
+
+        silent: the topics that send nothing now.
+        """
+        worker, now = self._worker, time.perf_counter()
+        quiet, busy_since = now - worker.finished_at, worker.busy_since
+        if quiet <= self.timeout or not worker.submitted:
+            return None  # where the cameras have not begun, their own status says so
+        text = f'no pair finished for {quiet:.1f} s: '
+        if busy_since is not None and now - busy_since > self.timeout / 2:
+            return (
+                f'{text}the tracker has been in one step for {now - busy_since:.1f} s; if it '
+                'stays so, restart the node'
+            )
+        if worker.submitted_at > worker.finished_at:
+            return f'{text}pairs come, but each one fails: {worker.failure}'
+        if silent:
+            return f'{text}nothing comes on {" and ".join(silent)}'
+        return f'{text}images come, but no two of them pair'
