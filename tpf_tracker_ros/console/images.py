@@ -20,9 +20,10 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tpf_tracker_ros.console.source import Shot
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.image_encoding import decode_rgb
 from tpf_tracker_ros.core.pairing import Paired
 from tpf_tracker_ros.core.thermal import ThermalRange
-from tpf_tracker_ros.ros.conversion import Frame, PairConverter, to_rgb
+from tpf_tracker_ros.ros.conversion import Frame, PairConverter
 from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
 from tpf_tracker_ros.ros.replay.player import header_stamp
 
@@ -139,7 +140,7 @@ class Images:
     def _take_fused(self, data: bytes) -> None:
         stamp = header_stamp(data)
         facts = self._tracks.get(stamp, {})
-        self._put('fused', stamp, lambda: to_rgb(deserialize_message(data, Image)), facts)
+        self._put('fused', stamp, lambda: decode_rgb(deserialize_message(data, Image)), facts)
 
     def _show(self, stamp: int, facts: dict[str, Any]) -> None:
         rgb = self._waiting['rgb'].near(stamp, 0)
@@ -147,7 +148,7 @@ class Images:
             stamp + (0 if rgb is None else self._offset), self._slop
         )
         if rgb is not None:
-            self._put('rgb', stamp, lambda: to_rgb(self._frame('rgb', rgb).message), facts)
+            self._put('rgb', stamp, lambda: decode_rgb(self._frame('rgb', rgb).message), facts)
         if thermal is not None:
             self._put('thermal', stamp, lambda: self._thermal(rgb, thermal), facts)
 
