@@ -36,6 +36,7 @@ from tpf_tracker_ros.data.media import MediaSequence
 from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.confidence import auroc, calibration_error, overlaps, RIGHT, WRONG
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
+from tpf_tracker_ros.evaluation.plots import draw_reliability
 from tpf_tracker_ros.tracking.offline import track_sequence
 
 HALVES = 'dev', 'report'
@@ -211,6 +212,20 @@ def print_scores(table: list[dict]) -> None:
             print(line.format(**row) + f'{row["renewals"]:6} of {row["frames"]}'.rjust(16))
 
 
+def save_figure(records: list[dict], path: Path) -> None:
+    """Draw the reliability of the score of each of our trackers over all frames."""
+    scores, right = defaultdict(list), defaultdict(list)
+    for record in records:
+        if not record['tracker'].endswith((' rgb', ' thermal', ' best')):
+            scores[record['tracker']] += record['scores']
+            right[record['tracker']] += [value > RIGHT for value in record['overlaps']]
+    draw_reliability(
+        {name: np.array(values) for name, values in scores.items()},
+        {name: np.array(values) for name, values in right.items()},
+        ', '.join(dict.fromkeys(record['set'] for record in records)),
+    ).savefig(path, dpi=110)
+
+
 def setting(text: str) -> tuple[str, float]:
     """Return name and value of a setting of our tracker."""
     name, _, value = text.partition('=')
@@ -235,6 +250,7 @@ def main() -> None:
     parser.add_argument('--no-peers', dest='peers', action='store_false')
     parser.add_argument('--nanotrack', type=Path, help='its ONNX files; default DATA/nanotrack')
     parser.add_argument('--json', type=Path, help='write all records and means here')
+    parser.add_argument('--figure', type=Path, help='draw how reliable the score is: .jpg, .png')
     args = parser.parse_args()
     try:
         records = with_best(measure(args))
@@ -244,6 +260,8 @@ def main() -> None:
     print_table(means)
     scores = score_table(records)
     print_scores(scores)
+    if args.figure:
+        save_figure(records, args.figure)
     if args.json:
         args.json.write_text(
             json.dumps(

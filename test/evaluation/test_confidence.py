@@ -8,6 +8,7 @@ from tpf_tracker_ros.evaluation.confidence import (
     overlaps,
     reliability,
 )
+from tpf_tracker_ros.evaluation.plots import draw_reliability
 
 
 def test_auroc_counts_pairs_and_halves_ties():
@@ -36,3 +37,12 @@ def test_frames_without_truth_have_no_overlap():
     truth = np.array([[0, 0, 10, 5], [np.nan] * 4])
     found = overlaps(boxes, truth)
     assert found[0] == pytest.approx(0.5) and np.isnan(found[1])
+
+
+def test_the_reliability_diagram_shows_each_tracker_and_its_error(tmp_path):
+    scores = {'a': np.array([0.9, 0.9, 0.1]), 'b': np.array([0.5, 0.5, 0.5])}
+    right = {'a': np.array([1, 1, 0], bool), 'b': np.array([1, 1, 1], bool)}
+    figure = draw_reliability(scores, right, 'title')
+    figure.savefig(tmp_path / 'figure.png')
+    labels = [line.get_label() for line in figure.axes[0].lines]
+    assert labels[1:] == ['a [error 0.100]', 'b [error 0.500]']

@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 import numpy as np
+from tpf_tracker_ros.evaluation.confidence import calibration_error, reliability
 from tpf_tracker_ros.evaluation.protocol import Metric, Scores
 
 COLOURS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
@@ -57,6 +58,30 @@ def draw_radar(
     axes.set_rlabel_position(0)
     axes.set_title(title)
     figure.legend(fontsize='small', loc='outside right upper')
+    return figure
+
+
+def draw_reliability(
+    scores: dict[str, np.ndarray], right: dict[str, np.ndarray], title: str
+) -> Figure:
+    """
+    Return the share of right boxes by score, for each tracker; below it how often a score occurs.
+
+    scores: (N,) in 0..1 by tracker; right: bool (N,). On the diagonal a score is what it says.
+    """
+    figure = Figure(figsize=(5, 5), layout='constrained')
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot((0, 1), (0, 1), color='grey', lw=1)
+    for (name, values), style in zip(scores.items(), line_styles()):
+        score, share, counts = reliability(values, right[name])
+        error = calibration_error(values, right[name])
+        upper.plot(score, share, marker='o', label=f'{name} [error {error:.3f}]', **style)
+        lower.plot(score, counts / counts.sum(), **style)
+    upper.set(title=title, ylabel='share of right boxes (IoU > 0.5)', ylim=(0, 1))
+    lower.set(xlabel='score', ylabel='frames', xlim=(0, 1), ylim=(0, None))
+    upper.legend(fontsize='small')
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
     return figure
 
 
