@@ -32,10 +32,11 @@ class Peer:
             return cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
         return cv2.cvtColor(self.range.to_uint8(pair.thermal), cv2.COLOR_GRAY2BGR)
 
-    def initialize(self, pair: FramePair, box: np.ndarray) -> None:
+    def initialize(self, pair: FramePair, box: np.ndarray) -> TrackResult:
         """Start on this box (x, y, w, h px), which OpenCV wants in whole pixels."""
         self.range, self.tracker, self.box = ThermalRange(), self.make(), np.asarray(box)
         self.tracker.init(self._image(pair), [int(value) for value in np.round(box)])
+        return TrackResult(self.box, 1.0, TrackState.TRACKING, self.modality)
 
     def track(self, pair: FramePair) -> TrackResult:
         """Find the target in the next pair."""

@@ -26,8 +26,8 @@ from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.layers import mamba
 from tpf_tracker_ros.models.layers.scan import selective_scan
 from tpf_tracker_ros.models.network import TrackingNetwork
-from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.load import model_settings
+from tpf_tracker_ros.tracking.search_region import SearchTracker
 
 REFERENCE = Path(__file__).parents[1] / 'test' / 'models' / 'layers' / 'scan_reference.py'
 sequential_scan = runpy.run_path(str(REFERENCE))['sequential_scan']
@@ -68,7 +68,7 @@ def main() -> None:
             engines = make_engines(model, device, Path(folder))
         engines['sequential scan'] = sequential_engine(model, device)
         for kind, engine in engines.items():
-            trackers[f'{name} {kind}'] = TpfTracker(engine, TrackerConfig())
+            trackers[f'{name} {kind}'] = SearchTracker(engine, model_settings(name))
     for name, make in peers(options.nanotrack).items():
         trackers[f'{name} rgb'] = Peer(name, make, 'rgb')
 

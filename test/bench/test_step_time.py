@@ -8,6 +8,7 @@ from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.layers import mamba, mamba_native
+from tpf_tracker_ros.tracking.config import TrackerConfig
 
 
 def test_engines_are_measured_beside_the_plain_one(monkeypatch):
@@ -16,7 +17,7 @@ def test_engines_are_measured_beside_the_plain_one(monkeypatch):
 
     monkeypatch.setattr(step_time, 'make_engines', two)
     model = load_model('tpf_tiny')
-    result = step_time.bench_model(model, 'cpu', WorldSequence(0, frames=20))
+    result = step_time.bench_model(model, 'cpu', WorldSequence(0, frames=20), TrackerConfig())
     plain, frozen = result['engines']['plain'], result['engines']['frozen']
     assert (plain['times_faster'], plain['agreement']) == (1, 1)
     assert frozen['times_faster'] > 0

@@ -25,6 +25,7 @@ class Still:
         if self.log:
             with open(self.log, 'a') as file:
                 file.write(f'{os.getpid()}\n')
+        return TrackResult(box, 1.0, TrackState.TRACKING, pair.modality)
 
     def track(self, pair):
         return TrackResult(self.box, 1.0, TrackState.TRACKING, pair.modality)

@@ -40,6 +40,7 @@ class Counter:
     def initialize(self, pair, box):
         self.box = check_box(box, pair.size)
         self.state = TrackState.TRACKING
+        return TrackResult(self.box, 1.0, self.state, pair.modality)
 
     def track(self, pair):
         assert self.may_go_on.wait(5)

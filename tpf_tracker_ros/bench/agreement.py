@@ -16,8 +16,8 @@ from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.engines.exported import ExportedEngine, read_info
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.network import TrackingNetwork
-from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.load import model_settings
+from tpf_tracker_ros.tracking.search_region import SearchTracker
 
 LEAST_OVERLAP, LEAST_OVERLAP_INT8 = 0.99, 0.97  # mean IoU with the boxes of the plain path
 
@@ -25,7 +25,7 @@ LEAST_OVERLAP, LEAST_OVERLAP_INT8 = 0.99, 0.97  # mean IoU with the boxes of the
 def agreement(network: TrackingNetwork, engine: Engine, sequence: Sequence) -> float:
     """Mean IoU of the engine's boxes with the plain path's over a sequence with ground truth."""
     both = _Both(network, engine)
-    tracker = TpfTracker(both, TrackerConfig())
+    tracker = SearchTracker(both, model_settings(network.name))
     for index, pair in enumerate(sequence):
         if index == 0:
             tracker.initialize(pair, sequence.ground_truth[0])

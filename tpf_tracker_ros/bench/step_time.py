@@ -29,13 +29,15 @@ from tpf_tracker_ros.models.layers.mamba import MambaMixer
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.system.process import resident_mb
 from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 
 WARM_UP = 5  # steps that do not count
 
 
-def bench_model(network: TrackingNetwork, device: str, sequence: Sequence) -> dict:
+def bench_model(
+    network: TrackingNetwork, device: str, sequence: Sequence, config: TrackerConfig
+) -> dict:
     """
     Return times of all engines of a network, its parts' share of the eager step, memory and MACs.
 
@@ -44,7 +46,7 @@ def bench_model(network: TrackingNetwork, device: str, sequence: Sequence) -> di
     """
     with tempfile.TemporaryDirectory() as folder:
         engines = make_engines(network, device, Path(folder))
-    trackers = {kind: TpfTracker(engine, TrackerConfig()) for kind, engine in engines.items()}
+    trackers = {kind: SearchTracker(engine, config) for kind, engine in engines.items()}
     times = time_trackers(trackers, sequence)
     rows = {kind: summary(times[kind]) for kind in trackers}
     for kind, row in rows.items():
@@ -178,12 +180,12 @@ def table(results: Iterable[dict]) -> str:
         lines.append(f'  of the eager network: {shares}')
         lines.append(
             f'  {"engine":18}{"p50 ms":>8}{"p95 ms":>8}{"pairs/s":>9}{"crop":>7}{"network":>9}'
-            f'{"NDTU":>7}{"faster":>8}{"IoU":>7}'
+            f'{"update":>7}{"faster":>8}{"IoU":>7}'
         )
         for kind, row in result['engines'].items():
             lines.append(
                 f'  {kind:18}{row["p50_ms"]:8.2f}{row["p95_ms"]:8.2f}'
                 f'{row["frames_per_second"]:9.1f}{row["crop_ms"]:7.2f}{row["network_ms"]:9.2f}'
-                f'{row["template_ms"]:7.2f}{row["times_faster"]:7.2f}x{row["agreement"]:7.3f}'
+                f'{row["update_ms"]:7.2f}{row["times_faster"]:7.2f}x{row["agreement"]:7.3f}'
             )
     return '\n'.join(lines)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import click
-from tpf_tracker_ros.cli.words import examples
+from tpf_tracker_ros.cli.words import examples, settings
 
 DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 
@@ -21,6 +21,7 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all]')
 @click.option('--processes', default=1, show_default=True, type=click.IntRange(1))
+@settings
 def run(
     dataset: str,
     root: Path,
@@ -30,6 +31,7 @@ def run(
     device: str,
     sequences: Path | None,
     processes: int,
+    settings: dict,
 ) -> None:
     """
     Track all sequences of a dataset; goes on where it stopped.
@@ -41,7 +43,7 @@ def run(
     from tpf_tracker_ros.evaluation.runner import run_dataset
     from tpf_tracker_ros.tracking.load import load_tracker
 
-    make_tracker = partial(load_tracker, model, device=device, checkpoint=checkpoint)
+    make_tracker = partial(load_tracker, model, device=device, checkpoint=checkpoint, **settings)
     click.echo(
         run_dataset(make_tracker, dataset, root, out, sequences=sequences, processes=processes)
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import click
-from tpf_tracker_ros.cli.words import examples
+from tpf_tracker_ros.cli.words import examples, settings
 
 
 @click.command()
@@ -36,6 +36,7 @@ def models() -> None:
 @click.option(
     '--against-plain', is_flag=True, help='All models beside plain OSTrack, on one CPU thread.'
 )
+@settings
 def bench(
     model: str,
     checkpoint: Path | None,
@@ -43,13 +44,17 @@ def bench(
     frames: int,
     json_file: Path | None,
     against_plain: bool,
+    settings: dict,
 ) -> None:
     """Measure a step, image pair to box, of each engine beside the plain eager one."""
     import json
 
     from tpf_tracker_ros.core.files import write_file
 
-    result, text = _against_plain() if against_plain else _bench(model, checkpoint, device, frames)
+    if against_plain:
+        result, text = _against_plain()
+    else:
+        result, text = _bench(model, checkpoint, device, frames, settings)
     click.echo(text)
     if json_file:
         write_file(json_file, json.dumps(result, indent=1).encode() + b'\n')
@@ -68,17 +73,21 @@ def _against_plain() -> tuple[dict, str]:
     return {'models': rows, 'growth': growth}, against_plain.table(rows, growth)
 
 
-def _bench(model: str, checkpoint: Path | None, device: str, frames: int) -> tuple[dict, str]:
+def _bench(
+    model: str, checkpoint: Path | None, device: str, frames: int, settings: dict
+) -> tuple[dict, str]:
     from tpf_tracker_ros.bench import step_time
     from tpf_tracker_ros.data.film import WorldSequence
     from tpf_tracker_ros.engines.choose import choose_device
     from tpf_tracker_ros.models import create_model, packaged_weights
     from tpf_tracker_ros.models.checkpoint import load_model
+    from tpf_tracker_ros.tracking.load import model_settings
 
+    config = model_settings(model, **settings)
     trained = checkpoint or packaged_weights(model)
     network = load_model(model, checkpoint) if trained else create_model(model)
     sequence = WorldSequence(0, frames=frames)
-    result = step_time.bench_model(network, choose_device(device), sequence)
+    result = step_time.bench_model(network, choose_device(device), sequence, config)
     return result, step_time.table([result])
 
 

@@ -10,7 +10,7 @@ from tpf_tracker_ros.cli.console import (
     INIT,
     target_of,
 )
-from tpf_tracker_ros.cli.words import examples
+from tpf_tracker_ros.cli.words import examples, settings
 
 
 @click.command(
@@ -73,7 +73,7 @@ def track(
         slop_ms=slop_ms,
         homography=homography,
     )
-    tracker = load_tracker(model, device=device, checkpoint=checkpoint)
+    tracker = load_tracker(model, device=device, checkpoint=checkpoint, **settings)
     first, box = target_of(init, sequence, address, port)
     report = track_to_files(
         tracker, sequence, box, out, first=first, frames=frames, video=video, fused=fused
@@ -157,6 +157,7 @@ def replay(
     sequence = BagSequence(bag, rgb_topic, thermal_topic)
     first, box = target_of(init, sequence, address, port)
     parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
+    parameters |= {f'tracker.{name}': value for name, value in settings.items()}
     with console(show, address, port):
         report = replay_with_report(
             sequence, box, out, rate=rate, parameters=parameters, first=first, keep_playing=show

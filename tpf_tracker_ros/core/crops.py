@@ -67,12 +67,13 @@ class Window:
         left, top = round(middle[0] - width / 2), round(middle[1] - height / 2)
         return cls(left, top, width, height)
 
-    def take(self, image: np.ndarray, size: int) -> np.ndarray:
+    def take(self, image: np.ndarray, size: int, *, area: bool = True) -> np.ndarray:
         """
         Return the window's content (size, size[, C]) in the image's dtype, bilinear.
 
-        Shrinking averages areas: a large target would alias at a small crop size. What it takes
-        in memory is bounded by LARGEST, however large the window is.
+        area: shrinking averages areas, since a large target would alias at a small crop size;
+        published trackers do without. What it takes in memory is bounded by LARGEST, however
+        large the window is.
         """
         height, width = image.shape[:2]
         left, top = max(0, -self.x), max(0, -self.y)
@@ -87,7 +88,7 @@ class Window:
             if self.width * self.height > LARGEST:
                 return self._take_shrunk(inside, left, top, size)
             inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)
-        shrinks = self.width * self.height > size * size
+        shrinks = area and self.width * self.height > size * size
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(inside, (size, size), interpolation=how)
 
@@ -102,8 +103,16 @@ class Window:
             crop[y:bottom, x:right] = cv2.resize(inside, shape, interpolation=cv2.INTER_AREA)
         return crop
 
-    def to_image(self, relative: np.ndarray) -> np.ndarray:
-        """Give a box (4,) x, y, w, h in image pixels from cx, cy, w, h relative to the window."""
+    def to_image(self, relative: np.ndarray, *, middle: np.ndarray | None = None) -> np.ndarray:
+        """
+        Give a box (4,) x, y, w, h in image pixels from cx, cy, w, h relative to the window.
+
+        middle: (2,) px, taken for the window's middle instead of that of its whole pixels, as
+        published trackers map; up to half a pixel off.
+        """
         sides = self.width, self.height, self.width, self.height
         cx, cy, w, h = np.asarray(relative, dtype=np.float64) * sides
-        return np.array([self.x + cx - w / 2, self.y + cy - h / 2, w, h])
+        x, y = self.x, self.y
+        if middle is not None:
+            x, y = middle - np.array([self.width, self.height]) / 2
+        return np.array([x + cx - w / 2, y + cy - h / 2, w, h])

@@ -6,7 +6,7 @@ the README's table. Load-time things are read-only; thresholds and policies chan
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, Field
 import difflib
 import math
 import textwrap
@@ -16,7 +16,7 @@ from tpf_tracker_ros.core.boxes import parse_target
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import MODES, POLICIES
 from tpf_tracker_ros.core.registration import check_homography
-from tpf_tracker_ros.tracking.config import TrackerConfig
+from tpf_tracker_ros.tracking.config import SETTINGS, TrackerConfig
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -80,9 +80,18 @@ def _live(name: str, default: Value, description: str, **more: Any) -> Parameter
     return Parameter(name, default, description, read_only=False, **more)
 
 
-def _tracker(name: str, description: str, low: float, high: float) -> Parameter:
-    default = getattr(TrackerConfig(), name)
-    return _live(TRACKER + name, default, description, low=low, high=high)
+def _tracker(setting: Field) -> Parameter:
+    meaning, low, high, choices = setting.metadata['allowed']
+    number = type(setting.default) in (int, float)
+    return Parameter(
+        TRACKER + setting.name,
+        setting.default,
+        meaning,
+        low=low if number else -math.inf,
+        high=high if number else math.inf,
+        choices=choices,
+        read_only=setting.name == 'policy',
+    )
 
 
 TABLE = {
@@ -171,18 +180,7 @@ TABLE = {
             low=0, high=1e6,
         ),
         _live('status_rate', 5.0, 'Hz of ~/status', low=0.1, high=100),
-        _tracker('uncertain_score', 'below: UNCERTAIN, no template update', 0, 1),
-        _tracker('lost_score', 'mean score of lost_after frames below: LOST', 0, 1),
-        _tracker('lost_after', 'frames', 1, 10_000),
-        _tracker('ndtu_score', 'least score of a reliable frame', 0, 1),
-        _tracker('ndtu_interval', 'frames between template updates; 0: no updates', 0, 10_000),
-        _tracker('ndtu_size_jump', 'largest size factor between reliable frames', 1, 100),
-        _tracker('size_smoothing', 'share of the old box size kept each frame', 0, 1),
-        _tracker('box_calibration', "share of the first frame's error that is corrected", 0, 1),
-        _tracker('blank_std', 'grey levels; a flatter image is left out', 0, 255),
-        _tracker('thermal_low', 'percentile of raw thermal shown as black', 0, 100),
-        _tracker('thermal_high', 'percentile of raw thermal shown as white', 0, 100),
-        _tracker('thermal_smoothing', 'share of the old thermal range kept each frame', 0, 1),
+        *map(_tracker, SETTINGS.values()),
     )
 }  # fmt: skip
 
@@ -235,6 +233,7 @@ def declare(
                 'All are listed by: python -m tpf_tracker_ros.ros.parameters'
             )
     values = {name: row.accept(given.get(name, row.default)) for name, row in TABLE.items()}
+    values |= _model_settings(values['model'], given)
     check(values)
     for name, row in TABLE.items():
         if name in given:
@@ -278,6 +277,18 @@ def _widened(name: str, value: Any) -> Any:
     return value
 
 
+def _model_settings(model: str, given: dict[str, Any]) -> dict[str, Value]:
+    """Return all settings of the tracker: those that were given, on top of the model's own."""
+    from tpf_tracker_ros.tracking.load import model_settings  # loads torch
+
+    own = {name: TABLE[name].accept(value) for name, value in given.items() if name in TABLE}
+    try:
+        config = model_settings(model, **tracker_settings(own))
+    except TpfError:
+        return {}  # the check or the loading says what is wrong
+    return {TRACKER + name: value for name, value in asdict(config).items()}
+
+
 def _descriptor(row: Parameter) -> Any:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
@@ -300,13 +311,18 @@ def _literal(value: Value) -> str:
 
 
 def as_yaml() -> str:
-    """Return the table as a parameter file: every name with its default, meaning and range."""
+    """
+    Return the table as a parameter file: every name with its default, meaning and range.
+
+    The tracker's settings stand in comments: a model may have defaults of its own.
+    """
     lines = ['/**/tpf_tracker:', '  ros__parameters:']  # in any namespace
     group = ''
     for row in TABLE.values():
         prefix, _, name = row.name.rpartition('.')
+        hidden = '# ' if row.name.startswith(TRACKER) else ''
         if prefix != group:
-            lines += [f'    {prefix}:'] if prefix else []
+            lines += [f'    {hidden}{prefix}:'] if prefix else []
             group = prefix
         indent = '      ' if prefix else '    '
         notes = [row.description, row.allowed, '' if row.read_only else 'live']
@@ -314,7 +330,7 @@ def as_yaml() -> str:
         lines += textwrap.wrap(
             note, 95, initial_indent=indent + '# ', subsequent_indent=indent + '# '
         )
-        lines.append(f'{indent}{name}: {_literal(row.default)}')
+        lines.append(f'{indent}{hidden}{name}: {_literal(row.default)}')
     return '\n'.join(lines) + '\n'
 
 

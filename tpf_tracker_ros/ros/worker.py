@@ -321,9 +321,8 @@ class Worker:
         step = Step(paired, self._convert)
         pair = step.pair  # when it cannot be read, the target waits for the next one
         self._wanted = None
-        self._tracker.initialize(pair, wanted.box)
+        step.result = self._tracker.initialize(pair, wanted.box)
         self._size, self._identity, self.template_updates = pair.size, wanted.identity, 0
-        step.result = TrackResult(wanted.box, 1.0, TrackState.TRACKING, pair.modality)
         self._finish(step)
 
     def _start_in_history(self, wanted: _Wanted) -> None:

@@ -1,55 +1,144 @@
-"""Thresholds and policies of the tracker: the names that `configure` and the node accept."""
+"""
+The settings of a tracker: one table for Python, the command line, and the node's parameters.
 
-from dataclasses import dataclass, fields, replace
+Two policies are sets of them: `published` is the search of the OSTrack family and nothing else;
+`robust` adds what is ours, each piece with one switch. Any setting can be set on top of either.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 from tpf_tracker_ros.core.errors import TpfError
+
+POLICIES = ('robust', 'published')
+Value = bool | int | float | str
+
+
+class Allowed(NamedTuple):
+    """What a setting means, its inclusive range, and what a name may be."""
+
+    meaning: str
+    low: float = 0
+    high: float = 1
+    choices: tuple[str, ...] = ()
+
+
+def _setting(default: Value, *allowed: Any) -> Any:
+    return field(default=default, metadata={'allowed': Allowed(*allowed)})
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """All may change while tracking."""
+    """The defaults are those of `robust`; a model's entry in the registry may have others."""
 
-    uncertain_score: float = 0.35  # below: UNCERTAIN, no template update
-    lost_score: float = 0.3  # mean score of lost_after frames below: LOST
-    lost_after: int = 20  # frames
-    ndtu_score: float = 0.8  # least score of a reliable frame
-    ndtu_interval: int = 5  # frames between template updates; 0 switches NDTU off
-    ndtu_size_jump: float = 1.5  # largest size factor between reliable frames
-    size_smoothing: float = 0.75  # share of the old box size kept each reliable frame; 0: none
-    box_calibration: float = 0.5  # share of the first frame's errors corrected later; 0: none
-    blank_std: float = 2.0  # grey levels of 8 px averages; a flatter image is left out
-    thermal_low: float = 1.0  # percentile of raw thermal shown as black
-    thermal_high: float = 99.0  # percentile shown as white
-    thermal_smoothing: float = 0.9  # share of the old thermal range kept each frame
+    policy: str = _setting('robust', 'published: every piece of ours off', 0, 0, POLICIES)
+    uncertain_score: float = _setting(0.35, 'below: UNCERTAIN, no template update')
+    lost_score: float = _setting(0.3, 'mean score of lost_after frames below: LOST')
+    lost_after: int = _setting(20, 'frames', 1, 10_000)
+    doubtful_score: float = _setting(0.28, 'at it and below a size is not believed')
+    confident_score: float = _setting(0.65, 'from it on a size is believed as far as it may be')
+    ndtu_interval: int = _setting(5, 'frames between template updates; 0: none', 0, 10_000)
+    ndtu_score: float = _setting(0.8, 'least score of a reliable frame')
+    ndtu_size_jump: float = _setting(1.5, 'largest size factor between reliable frames', 1, 100)
+    template_per_modality: bool = _setting(True, 'a dynamic template for each set of cameras')
+    blank_std: float = _setting(2.0, 'grey levels; a flatter image is left out; 0: never', 0, 255)
+    second_look: bool = _setting(True, 'a wider crop where the score is low, if the model has one')
+    least_crop: bool = _setting(True, "search crops no smaller than the model's least, if any")
+    box_calibration: float = _setting(0.5, "share of the first frame's error corrected; 0: none")
+    size_smoothing: float = _setting(0.75, 'share of the old box size kept; 0: sizes as found')
+    size_leash: float = _setting(
+        1.35, 'factor by which a size may leave the last confident one; 0: any', 0, 100
+    )
+    inertia: float = _setting(0.8, 'share of the last step expected of the next; 0: none')
+    return_lost: bool = _setting(True, 'a LOST box goes back, and stays until the target is found')
+    beyond_image: bool = _setting(True, 'a box may reach beyond the image between frames')
+    published_crops: bool = _setting(False, 'crops shrink bilinearly and map back unrounded')
+    thermal_low: float = _setting(1.0, 'percentile of raw thermal shown as black', 0, 100)
+    thermal_high: float = _setting(99.0, 'percentile of raw thermal shown as white', 0, 100)
+    thermal_smoothing: float = _setting(0.9, 'share of the old thermal range kept each frame')
 
-    def changed(self, **changes: float) -> 'TrackerConfig':
+    @classmethod
+    def of_model(cls, defaults: Mapping[str, Value], **given: Value) -> 'TrackerConfig':
+        """Give a model's settings with those given on top; its defaults may name the policy."""
+        config = cls().changed(**{k: v for k, v in defaults.items() if k != 'policy'})
+        policy = given.get('policy', defaults.get('policy', config.policy))
+        if policy == 'published':
+            config = replace(config, **PUBLISHED)
+        return config.changed(**{**given, 'policy': policy})
+
+    def changed(self, **changes: Value) -> 'TrackerConfig':
         """Give a copy with changes. Raises TpfError on an unknown name or a value out of range."""
-        known = {field.name for field in fields(self)}
-        for name in changes:
-            if name not in known:
-                raise TpfError(
-                    f'unknown tracker setting {name!r}; choose among {", ".join(sorted(known))}'
-                )
-        config = replace(self, **changes)
-        rules = (
-            (
-                0 <= config.lost_score <= config.uncertain_score <= 1,
-                '0 <= lost_score <= uncertain_score <= 1',
-            ),
-            (config.lost_after >= 1, 'lost_after >= 1'),
-            (0 <= config.ndtu_score <= 1, '0 <= ndtu_score <= 1'),
-            (config.ndtu_interval >= 0, 'ndtu_interval >= 0'),
-            (config.ndtu_size_jump >= 1, 'ndtu_size_jump >= 1'),
-            (
-                0 <= config.thermal_low < config.thermal_high <= 100,
-                '0 <= thermal_low < thermal_high <= 100',
-            ),
-            (0 <= config.size_smoothing < 1, '0 <= size_smoothing < 1'),
-            (0 <= config.box_calibration <= 1, '0 <= box_calibration <= 1'),
-            (0 <= config.thermal_smoothing < 1, '0 <= thermal_smoothing < 1'),
-        )
-        for holds, rule in rules:
+        values = {name: _checked(name, value) for name, value in changes.items()}
+        config = replace(self, **values)
+        given = ', '.join(f'{name}={value}' for name, value in changes.items())
+        for holds, rule in (
+            (config.lost_score <= config.uncertain_score, 'lost_score <= uncertain_score'),
+            (config.doubtful_score < config.confident_score, 'doubtful_score < confident_score'),
+            (config.thermal_low < config.thermal_high, 'thermal_low < thermal_high'),
+            (config.size_smoothing < 1, 'size_smoothing < 1'),
+            (config.thermal_smoothing < 1, 'thermal_smoothing < 1'),
+            (config.size_leash == 0 or config.size_leash >= 1, 'size_leash >= 1, or 0'),
+        ):
             if not holds:
-                given = ', '.join(f'{name}={value}' for name, value in changes.items())
                 raise TpfError(f'{given} breaks the rule {rule}')
         return config
+
+
+PUBLISHED: dict[str, Value] = {
+    'policy': 'published',
+    'ndtu_interval': 0,
+    'template_per_modality': False,
+    'blank_std': 0.0,
+    'second_look': False,
+    'least_crop': False,
+    'box_calibration': 0.0,
+    'size_smoothing': 0.0,
+    'size_leash': 0.0,
+    'inertia': 0.0,
+    'return_lost': False,
+    'beyond_image': False,
+    'published_crops': True,
+}
+SETTINGS = {each.name: each for each in fields(TrackerConfig)}
+
+
+def parse_setting(text: str) -> tuple[str, Value]:
+    """'name=value' as given on the command line. Raises TpfError on what is no setting."""
+    name, equals, value = text.partition('=')
+    if not equals:
+        raise TpfError(f'setting {text!r} is not NAME=VALUE')
+    kind = type(_known(name).default)
+    words = {'true': True, 'false': False}
+    try:
+        return name, words[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        raise TpfError(f'setting {name} is {value!r}; it must be {_title(kind)}') from None
+
+
+def _known(name: str) -> Any:
+    if name not in SETTINGS:
+        raise TpfError(
+            f'unknown tracker setting {name!r}; choose among {", ".join(sorted(SETTINGS))}'
+        )
+    return SETTINGS[name]
+
+
+def _checked(name: str, value: Value) -> Value:
+    """Give the value in the type of the default. Raises TpfError where it does not fit."""
+    setting = _known(name)
+    kind, allowed = type(setting.default), setting.metadata['allowed']
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise TpfError(f'setting {name} is {value!r}; it must be {_title(kind)}')
+    if allowed.choices and value not in allowed.choices:
+        raise TpfError(f'{name} is {value!r}; choose one of {", ".join(allowed.choices)}')
+    if kind in (int, float) and not allowed.low <= value <= allowed.high:
+        rule = f'{allowed.low:g} <= {name} <= {allowed.high:g}'
+        raise TpfError(f'{name}={value:g} breaks the rule {rule}')
+    return value
+
+
+def _title(kind: type) -> str:
+    return {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a name'}[kind]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tpf_tracker_ros.engines.choose import choose_device, load_engine
 from tpf_tracker_ros.models import find_model
-from tpf_tracker_ros.tracking.config import TrackerConfig
-from tpf_tracker_ros.tracking.tpf_tracker import TpfTracker
+from tpf_tracker_ros.tracking.config import TrackerConfig, Value
+from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 
 
@@ -14,17 +14,23 @@ def load_tracker(
     *,
     device: str = 'auto',
     checkpoint: str | Path | None = None,
-    **config: float,
+    **config: Value,
 ) -> Tracker:
     """
     Return a tracker that is ready to initialize.
 
     device: 'auto', 'cpu', 'cuda', 'cuda:1'. checkpoint: a safetensors file or a folder of
     `tpf export`, which is faster on a cpu; default: the weights in the package.
-    config: settings of TrackerConfig.
+    config: settings of TrackerConfig, on top of the model's own; policy='published' switches off
+    all that is ours. A process that only tracks should leave cores to others: OMP_NUM_THREADS.
     Raises TpfError on an unknown model, device or setting, and on a missing or broken file.
     """
-    entry = find_model(name)
-    settings = TrackerConfig().changed(**{**entry.defaults, **config})
+    settings = model_settings(name, **config)
     path = None if checkpoint is None else Path(checkpoint)
-    return TpfTracker(load_engine(name, choose_device(device), path), settings)
+    return SearchTracker(load_engine(name, choose_device(device), path), settings)
+
+
+def model_settings(name: str, **config: Value) -> TrackerConfig:
+    """Return a model's settings with those given on top. Raises TpfError on a wrong one."""
+    entry = find_model(name)
+    return TrackerConfig.of_model({'policy': entry.policy, **entry.defaults}, **config)

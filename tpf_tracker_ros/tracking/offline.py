@@ -22,7 +22,7 @@ from tpf_tracker_ros.core.files import write_file, writing
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.core.thermal import ThermalRange
-from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
+from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult
 from tqdm import tqdm
 
 
@@ -37,11 +37,7 @@ def track_sequence(
     """
     for index, pair in enumerate(islice(pairs, frames)):
         start = time.perf_counter()
-        if index == 0:
-            tracker.initialize(pair, box)
-            result = TrackResult(np.asarray(box, float), 1.0, TrackState.TRACKING, pair.modality)
-        else:
-            result = tracker.track(pair)
+        result = tracker.track(pair) if index else tracker.initialize(pair, box)
         result.stages['total'] = (time.perf_counter() - start) * 1e3
         yield pair, result
 

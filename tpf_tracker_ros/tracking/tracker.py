@@ -25,13 +25,14 @@ class TrackState(str, Enum):
 @dataclass(frozen=True)
 class TrackResult:
     """
-    What one call of track returns.
+    What one call of initialize or track returns.
 
     box: float64 (4,) x, y, w, h in pixels of the pair; the last good box while LOST.
     score: confidence in 0..1, max of window * score map.
     modality: 'rgb+thermal', 'rgb' or 'thermal', the images that were used.
     template_updated: whether NDTU took a new dynamic template after this frame.
-    stages: milliseconds by stage name ('crop', 'network', 'decode', ...).
+    stages: milliseconds in 'crop' (thermal range, cutting), 'network' (from crops to boxes,
+    templates too) and 'update' (box, state, choice of a template).
     """
 
     box: np.ndarray
@@ -50,8 +51,12 @@ class Tracker(Protocol):
     fuses: bool  # whether its network fuses the two images into one
     state: TrackState
 
-    def initialize(self, pair: FramePair, box: np.ndarray) -> None:
-        """Start on this box (x, y, w, h px) in this pair. Raises TpfError on a bad box."""
+    def initialize(self, pair: FramePair, box: np.ndarray) -> TrackResult:
+        """
+        Start on this box (x, y, w, h px) in this pair; returns it with score 1.
+
+        Raises TpfError on a bad box.
+        """
 
     def track(self, pair: FramePair) -> TrackResult:
         """Find the target in the next pair. Raises TpfError before initialize."""
@@ -64,8 +69,8 @@ class Tracker(Protocol):
         may call it while any of the rest runs.
         """
 
-    def configure(self, **changes: float) -> None:
-        """Change thresholds and NDTU policy while running. Raises TpfError on unknown names."""
+    def configure(self, **changes: bool | float | str) -> None:
+        """Change settings while running. Raises TpfError on unknown names."""
 
     def stop(self) -> None:
         """Drop the target: the state is IDLE until the next initialize."""

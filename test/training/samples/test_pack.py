@@ -82,8 +82,9 @@ class Jumper:
     def __init__(self, loses: bool) -> None:
         self.loses = loses
 
-    def initialize(self, pair, box) -> None:
+    def initialize(self, pair, box) -> TrackResult:
         self.at, self.box = pair.stamp, box
+        return TrackResult(box, 1.0, TrackState.TRACKING, 'rgb')
 
     def track(self, pair) -> TrackResult:
         way = 0 if self.loses and pair.stamp < self.at else pair.stamp - self.at

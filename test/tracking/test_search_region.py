@@ -8,7 +8,8 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.tracking.load import load_tracker
-from tpf_tracker_ros.tracking.tpf_tracker import contrast, LEASH, TpfTracker
+from tpf_tracker_ros.tracking.pieces import contrast
+from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 
@@ -19,11 +20,11 @@ def film() -> tuple[list[FramePair], np.ndarray]:
 
 
 @pytest.fixture
-def tracker() -> TpfTracker:
+def tracker() -> SearchTracker:
     return load_tracker('tpf_tiny', device='cpu')
 
 
-def follow(tracker: TpfTracker, pairs: list[FramePair], box: np.ndarray) -> list[TrackResult]:
+def follow(tracker: SearchTracker, pairs: list[FramePair], box: np.ndarray) -> list[TrackResult]:
     tracker.initialize(pairs[0], box)
     return [tracker.track(pair) for pair in pairs[1:]]
 
@@ -38,7 +39,7 @@ def test_it_really_tracks(film, tracker):
     assert overlap(results, truth) > 0.5
     assert {result.modality for result in results} == {'rgb+thermal'}
     assert all(0 <= result.score <= 1 for result in results)
-    assert set(results[0].stages) == {'crop', 'network', 'template'}
+    assert set(results[0].stages) == {'crop', 'network', 'update'}
 
 
 @pytest.mark.parametrize('camera', ['rgb', 'thermal'])
@@ -105,10 +106,11 @@ def test_sizes_keep_near_that_of_the_last_confident_frame(film):
     tracker = load_tracker(device='cpu', box_calibration=0)
     tracker.initialize(pairs[0], truth[0])
     half = np.concatenate([truth[0][:2], truth[0][2:] / 2])
-    for score, factor in ((0.5, LEASH), (0.7, 2)):
+    target = tracker._target
+    for score, factor in ((0.5, tracker.config.size_leash), (0.7, 2)):
         for _ in range(60):
-            tracker._box = tracker._smooth(half, score)
-        np.testing.assert_allclose(tracker._box[2:], truth[0][2:] / factor, rtol=1e-3)
+            target.box = tracker._refine(target, half, score)
+        np.testing.assert_allclose(target.box[2:], truth[0][2:] / factor, rtol=1e-3)
 
 
 def test_a_lost_box_goes_back_to_where_it_was_before_the_doubt(film, tracker):

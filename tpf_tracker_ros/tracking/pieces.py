@@ -1,0 +1,86 @@
+"""
+What `policy: robust` adds to the published search: ours, none of it in a paper.
+
+Each piece has one switch in TrackerConfig; the search asks it, and these functions do the work.
+"""
+
+import cv2
+import numpy as np
+from tpf_tracker_ros.core.boxes import centre
+
+# Where the search crops of the first frame look, in target sizes beside the target.
+FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
+LARGEST_ERROR = 0.5  # in target sizes, and of log width and height
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def stand_in(
+    rgb: np.ndarray | None, thermal: np.ndarray | None, blank_std: float
+) -> tuple[Pair, str]:
+    """
+    Two uint8 (H, W, 3) images of RGB (H, W, 3) and 8-bit thermal (H, W), and those in use.
+
+    An image that is absent, or whose contrast is below blank_std, is replaced by the other one:
+    fusion then leaves that one as it is, instead of halving its contrast.
+    """
+    grey = None if thermal is None else np.repeat(thermal[..., None], 3, axis=-1)
+    if blank_std > 0 and rgb is not None and grey is not None:
+        flat_rgb, flat_grey = contrast(rgb) < blank_std, contrast(thermal) < blank_std
+        if flat_rgb and not flat_grey:
+            rgb = None
+        elif flat_grey and not flat_rgb:
+            grey = None
+    if rgb is None:
+        return (grey, grey), 'thermal'
+    if grey is None:
+        return (rgb, rgb), 'rgb'
+    return (rgb, grey), 'rgb+thermal'
+
+
+def contrast(image: np.ndarray) -> float:
+    """Deviation in grey levels of an image (H, W[, C]) averaged over 8 x 8 px: noise is none."""
+    coarse = cv2.resize(image, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    return float(coarse.std((0, 1)).max())
+
+
+def first_views(box: np.ndarray) -> list[np.ndarray]:
+    """Boxes (4,) of the true size around which the first frame is searched."""
+    x, y, w, h = box
+    return [np.array([x + right * w, y + down * h, w, h]) for right, down in FIRST_VIEWS]
+
+
+def first_error(found: list[np.ndarray], box: np.ndarray) -> np.ndarray:
+    """
+    Return the network's error (4,) in the first frame, where the true box (4,) is known.
+
+    found: boxes (4,) of the first views; those off the target do not count. The found centre less
+    the true one in target sizes (x, y), and the log of found over true (width, height). What a
+    network takes for the target's middle and extent is not always what the user drew a box
+    around, and it errs alike in later frames.
+    """
+    errors = []
+    for each in found:
+        place = (centre(each) - centre(box)) / each[2:]
+        if np.abs(place).max() < 0.5:
+            errors.append(np.concatenate([place, np.log(each[2:] / box[2:])]))
+    error = np.median(errors or [np.zeros(4)], axis=0)
+    return error.clip(-LARGEST_ERROR, LARGEST_ERROR)
+
+
+def without_error(found: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Take an error (4,) as first_error gives it off a found box (4,)."""
+    middle, size = centre(found) - error[:2] * found[2:], found[2:] / np.exp(error[2:])
+    return np.concatenate([middle - size / 2, size])
+
+
+def eased_size(old: np.ndarray, found: np.ndarray, *, keep: float, trust: float) -> np.ndarray:
+    """
+    Move a size (2,) towards the found one, geometrically.
+
+    keep: share of the old size kept at full trust (0..1); without trust all of it is. A small
+    network's sizes jitter, and each crop follows from the box; as in SiamRPN, a low score moves
+    the size less.
+    """
+    keep = 1 - (1 - keep) * trust
+    return old**keep * found ** (1 - keep)

@@ -1,0 +1,326 @@
+"""
+The search of the OSTrack family: a crop around the last box, the network, a box in it.
+
+With `policy: published` that is all; the pieces that `policy: robust` adds stand in pieces.py, and
+every place here that asks for one names its switch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import time
+from typing import Any
+
+import numpy as np
+from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre
+from tpf_tracker_ros.core.crops import Window
+from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.template_memory import TemplateMemory
+from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.engines.engine import Engine
+from tpf_tracker_ros.tracking.config import TrackerConfig, Value
+from tpf_tracker_ros.tracking.pieces import (
+    eased_size,
+    first_error,
+    first_views,
+    Pair,
+    stand_in,
+    without_error,
+)
+from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
+
+MARGIN = 10.0  # px of a box that stay inside the image: OSTrack's
+
+
+@dataclass
+class Target:
+    """All that is known of the target from one frame to the next."""
+
+    box: np.ndarray  # (4,) x, y, w, h px; may reach beyond the image
+    image_size: tuple[int, int]  # width, height
+    margin: float  # px of a published box that stay inside the image
+    modality: str  # the images that the dynamic template is of
+    templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
+    confident_size: np.ndarray = field(default_factory=lambda: np.zeros(2))  # the last such
+    error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # as pieces.first_error gives
+    dynamic: dict[str, Any] = field(default_factory=dict)  # the last dynamic template by modality
+    recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
+
+
+class SearchTracker:
+    """Tracks one target with a network; see the Tracker protocol for the verbs."""
+
+    def __init__(self, engine: Engine, config: TrackerConfig) -> None:
+        self.name, self.device, self.fuses = engine.network.name, engine.device, engine.fuses
+        self.state = TrackState.IDLE
+        self._engine, self._crops = engine, engine.crops
+        self._target: Target | None = None
+        self._range = ThermalRange()
+        self._idle_range = ThermalRange()  # of the frames fused while there is no target
+        self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
+        self._apply(config)
+
+    def configure(self, **changes: Value) -> None:
+        """Change settings of TrackerConfig. Raises TpfError on an unknown name or bad value."""
+        if changes.get('policy', self.config.policy) != self.config.policy:
+            raise TpfError('policy is chosen when a tracker is loaded; set its pieces one by one')
+        self._apply(self.config.changed(**changes))
+
+    def _apply(self, config: TrackerConfig) -> None:
+        self.config = config
+        for each in (self._range, self._idle_range):
+            each.low, each.high = config.thermal_low, config.thermal_high
+            each.smoothing = config.thermal_smoothing
+        self._memory.score = config.ndtu_score
+        self._memory.interval = config.ndtu_interval
+        self._memory.size_jump = config.ndtu_size_jump
+
+    @property
+    def template_updates(self) -> int:
+        """How often NDTU has renewed the dynamic template since initialize."""
+        return self._memory.updates
+
+    def initialize(self, pair: FramePair, box: np.ndarray) -> TrackResult:
+        """Start on box (4,) x, y, w, h px in this pair. Raises TpfError on a bad box."""
+        box = check_box(box, pair.size)
+        stages: dict[str, float] = {}
+        with _timed(stages, 'crop'):
+            self._range.reset(pair.thermal)
+            crop, modality = self._template_crop(pair, box)
+        with _timed(stages, 'network'):
+            kept = self._engine.keep_template(*crop)
+        # The published margin would blow up a small target.
+        margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
+        target = Target(box, pair.size, margin, modality, [kept] * self._engine.max_templates)
+        target.confident_size = box[2:]
+        if self.config.box_calibration:
+            factor = self._search_factor(box)
+            found = [self._look(pair, target, view, factor, stages) for view in first_views(box)]
+            target.error = first_error([each for each, _ in found], box)
+        self._memory.reset(box)
+        self._target, self.state = target, TrackState.TRACKING
+        return TrackResult(box, 1.0, self.state, modality, stages=stages)
+
+    def track(self, pair: FramePair) -> TrackResult:
+        """Find the target in the next pair; TpfError before initialize or on another size."""
+        target, config = self._target, self.config
+        if target is None:
+            raise TpfError('track was called before initialize; give the target first')
+        if pair.size != target.image_size:
+            raise TpfError(
+                f'image size changed from {target.image_size} to {pair.size}; initialize again'
+            )
+        stages: dict[str, float] = {}
+        if pair.thermal is not None:
+            with _timed(stages, 'crop'):
+                self._range.update(pair.thermal)
+
+        # 1. Where to look: around the last box, moved on (inertia).
+        expected = np.concatenate([target.box[:2] + target.velocity, target.box[2:]])
+        wide = self._crops.framing.wide if config.second_look else 0
+        lost = self.state is TrackState.LOST
+        factor = self._search_factor(expected, wide if lost and wide else None)
+
+        # 2. The crop, and the template that suits the images in it (template_per_modality).
+        window, crop, modality = self._search_crop(pair, expected, factor, stages)
+        if modality != target.modality and config.template_per_modality:
+            with _timed(stages, 'network'):
+                self._follow_modality(pair, target, modality)
+
+        # 3. The network's box; where it is unsure, the better one of a wider crop (second_look).
+        found, score = self._locate(target, expected, window, crop, stages)
+        if wide and not lost and score < config.uncertain_score:
+            factor = self._search_factor(expected, wide)
+            other, other_score = self._look(pair, target, expected, factor, stages)
+            if other_score > score:
+                found, score = other, other_score
+
+        with _timed(stages, 'update'):
+            # 4. The box to go on from (box_calibration, size_smoothing, size_leash).
+            box = self._refine(target, found, score)
+            # 5. The state, by this score and those before; a LOST box goes back (return_lost).
+            self._judge(target, score)
+            # 6. The box and what is expected next. After 5: a LOST target does not move.
+            self._move(target, box)
+        # 7. The dynamic template. After 6: its crop is that of the new box.
+        updated = self._renew_template(pair, target, score, stages)
+        shown = clip_box(target.box, target.image_size, target.margin)
+        return TrackResult(shown, score, self.state, modality, updated, stages)
+
+    def fuse(self, pair: FramePair) -> np.ndarray | None:
+        """
+        Return the whole frame fused: uint8 (H, W, 3) RGB, None from a network that fuses none.
+
+        One thread may fuse while another one tracks: fusing leaves what tracking uses as it is.
+        """
+        thermal, idle = pair.thermal, self.state is TrackState.IDLE
+        if thermal is not None:
+            thermal = self._idle_range.to_uint8(thermal) if idle else self._range.apply(thermal)
+        return self._engine.fuse(*stand_in(pair.rgb, thermal, self.config.blank_std)[0])
+
+    def stop(self) -> None:
+        """Drop the target."""
+        self._target, self.state = None, TrackState.IDLE
+
+    # ---- crops and the network ----
+
+    def _search_factor(self, box: np.ndarray, wide: float | None = None) -> float:
+        """Sides of a search crop in those of a box (4,); least_crop: of a box no smaller."""
+        framing = self._crops.framing
+        least = framing.smallest if self.config.least_crop else 0
+        # A crop magnified further would show no more of the target.
+        return (wide or framing.search) * max(1, least / np.sqrt(box[2:].prod()))
+
+    def _window(self, box: np.ndarray, factor: float) -> Window:
+        framing = self._crops.framing
+        return Window.around(box, factor, aspect=framing.aspect, context=framing.context)
+
+    def _template_crop(self, pair: FramePair, box: np.ndarray) -> tuple[Pair, str]:
+        window = self._window(box, self._crops.framing.template)
+        return self._cut(pair, window, self._crops.template_size)
+
+    def _search_crop(
+        self, pair: FramePair, box: np.ndarray, factor: float, stages: dict[str, float]
+    ) -> tuple[Window, Pair, str]:
+        with _timed(stages, 'crop'):
+            window = self._window(box, factor)
+            return window, *self._cut(pair, window, self._crops.search_size)
+
+    def _cut(self, pair: FramePair, window: Window, size: int) -> tuple[Pair, str]:
+        area = not self.config.published_crops
+        rgb, thermal = (
+            None if image is None else window.take(image, size, area=area)
+            for image in (pair.rgb, pair.thermal)
+        )
+        thermal = None if thermal is None else self._range.apply(thermal)
+        return stand_in(rgb, thermal, self.config.blank_std)
+
+    def _locate(
+        self,
+        target: Target,
+        around: np.ndarray,
+        window: Window,
+        crop: Pair,
+        stages: dict[str, float],
+    ) -> tuple[np.ndarray, float]:
+        """Box (4,) px and score that the network gives for the crop of a window around a box."""
+        with _timed(stages, 'network'):
+            relative, score = self._engine.locate(target.templates, *crop)
+        middle = centre(around) if self.config.published_crops else None
+        return window.to_image(relative, middle=middle), score
+
+    def _look(
+        self,
+        pair: FramePair,
+        target: Target,
+        around: np.ndarray,
+        factor: float,
+        stages: dict[str, float],
+    ) -> tuple[np.ndarray, float]:
+        """Crop around a box (4,) and locate; returns what _locate does."""
+        window, crop, _ = self._search_crop(pair, around, factor, stages)
+        return self._locate(target, around, window, crop, stages)
+
+    # ---- the target from one frame to the next ----
+
+    def _refine(self, target: Target, found: np.ndarray, score: float) -> np.ndarray:
+        """Return the found box (4,) calibrated, its size eased and held near a confident one."""
+        config = self.config
+        if config.box_calibration:
+            found = without_error(found, config.box_calibration * target.error)
+        middle, size = centre(found), found[2:]
+        if config.size_smoothing:
+            span = config.confident_score - config.doubtful_score
+            trust = min(max((score - config.doubtful_score) / span, 0), 1)
+            size = eased_size(target.box[2:], size, keep=config.size_smoothing, trust=trust)
+        if score >= config.confident_score:
+            target.confident_size = size
+        if config.size_leash:
+            # A target that is half hidden looks like a smaller one.
+            sure = target.confident_size
+            size = size.clip(sure / config.size_leash, sure * config.size_leash)
+        if config.beyond_image:
+            return from_centre(*middle, *size.clip(target.margin, target.image_size))
+        return clip_box(from_centre(*middle, *size), target.image_size, target.margin)
+
+    def _judge(self, target: Target, score: float) -> None:
+        """
+        Set the state by this frame's score and the mean of the last lost_after scores.
+
+        A mean, since a search crop without the target scores low but not evenly so.
+        """
+        config = self.config
+        target.recent = [*target.recent, (score, target.box)][-config.lost_after :]
+        mean = sum(score for score, _ in target.recent) / config.lost_after
+        if len(target.recent) == config.lost_after and mean < config.lost_score:
+            if self.state is not TrackState.LOST and config.return_lost:
+                # To where it was before those scores: since then it followed something else.
+                target.box = target.recent[0][1]
+            self.state = TrackState.LOST
+        elif score < config.uncertain_score:
+            self.state = TrackState.UNCERTAIN
+        else:
+            self.state = TrackState.TRACKING
+
+    def _move(self, target: Target, box: np.ndarray) -> None:
+        """Go on from this box (4,), which may reach beyond the image, but not with its centre."""
+        config = self.config
+        if self.state is TrackState.LOST and config.return_lost:
+            target.velocity = np.zeros(2)
+            return
+        if config.beyond_image:
+            box = from_centre(*centre(box).clip(0, target.image_size), *box[2:])
+        target.velocity = config.inertia * (centre(box) - centre(target.box))
+        target.box = box
+
+    # ---- the dynamic template ----
+
+    def _renew_template(
+        self, pair: FramePair, target: Target, score: float, stages: dict[str, float]
+    ) -> bool:
+        """NDTU: take a reliable frame as the dynamic template; returns whether it did."""
+        if self.config.ndtu_interval == 0 or self._engine.max_templates < 2:
+            return False
+        with _timed(stages, 'update'):
+            if self.state is not TrackState.TRACKING:
+                self._memory.skip()
+                return False
+            crop = self._memory.offer(
+                score,
+                target.box,
+                target.image_size,
+                lambda: self._template_crop(pair, target.box)[0],
+            )
+        if crop is None:
+            return False
+        with _timed(stages, 'network'):
+            target.templates[1] = self._engine.keep_template(*crop)
+        return True
+
+    def _follow_modality(self, pair: FramePair, target: Target, modality: str) -> None:
+        """
+        Take the dynamic template that suits the images now in use.
+
+        When a camera fails or recovers, it is not the target that changed, so what lies at its
+        last place is the target as the new images show it. A template of the last time with
+        these images is kept and preferred.
+        """
+        if self.state is TrackState.LOST or self._engine.max_templates < 2:
+            return
+        target.dynamic[target.modality] = target.templates[1]
+        if modality not in target.dynamic:
+            crop, _ = self._template_crop(pair, target.box)
+            target.dynamic[modality] = self._engine.keep_template(*crop)
+        target.templates[1] = target.dynamic[modality]
+        target.modality = modality
+        self._memory.skip()
+
+
+@contextmanager
+def _timed(stages: dict[str, float], name: str) -> Iterator[None]:
+    """Add the milliseconds of a block to a stage."""
+    start = time.perf_counter()
+    yield
+    stages[name] = stages.get(name, 0.0) + (time.perf_counter() - start) * 1e3
