@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import click
-from tpf_tracker_ros.cli.words import examples, settings
+from tpf_tracker_ros.cli.words import examples, tracker_settings
 
 DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 
@@ -21,7 +21,7 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all]')
 @click.option('--processes', default=1, show_default=True, type=click.IntRange(1))
-@settings
+@tracker_settings
 def run(
     dataset: str,
     root: Path,
@@ -41,6 +41,10 @@ def run(
     from functools import partial
 
     from tpf_tracker_ros.evaluation.runner import run_dataset
+    from tpf_tracker_ros.system.process import leave_cores
+
+    if processes == 1:
+        leave_cores()
     from tpf_tracker_ros.tracking.load import load_tracker
 
     make_tracker = partial(load_tracker, model, device=device, checkpoint=checkpoint, **settings)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import click
-from tpf_tracker_ros.cli.words import examples, settings
+from tpf_tracker_ros.cli.words import examples, tracker_settings
 
 
 @click.command()
@@ -36,7 +36,7 @@ def models() -> None:
 @click.option(
     '--against-plain', is_flag=True, help='All models beside plain OSTrack, on one CPU thread.'
 )
-@settings
+@tracker_settings
 def bench(
     model: str,
     checkpoint: Path | None,
@@ -76,6 +76,9 @@ def _against_plain() -> tuple[dict, str]:
 def _bench(
     model: str, checkpoint: Path | None, device: str, frames: int, settings: dict
 ) -> tuple[dict, str]:
+    from tpf_tracker_ros.system.process import leave_cores
+
+    leave_cores()
     from tpf_tracker_ros.bench import step_time
     from tpf_tracker_ros.data.film import WorldSequence
     from tpf_tracker_ros.engines.choose import choose_device

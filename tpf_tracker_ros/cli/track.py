@@ -10,7 +10,7 @@ from tpf_tracker_ros.cli.console import (
     INIT,
     target_of,
 )
-from tpf_tracker_ros.cli.words import examples, settings
+from tpf_tracker_ros.cli.words import examples, tracker_settings
 
 
 @click.command(
@@ -36,6 +36,7 @@ from tpf_tracker_ros.cli.words import examples, settings
 @click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
 @click.option('--fused', type=click.Path(path_type=Path), help='Write the fused images here.')
 @address_options
+@tracker_settings
 def track(
     source: Path | None,
     rgb: Path | None,
@@ -54,6 +55,7 @@ def track(
     fused: Path | None,
     address: str,
     port: int,
+    settings: dict,
 ) -> None:
     """
     Track in a bag, a benchmark sequence's folder, or folders of images and videos.
@@ -61,6 +63,9 @@ def track(
     One of --rgb and --thermal may be left out. Writes boxes.txt, scores.txt and track.json.
     """
     from tpf_tracker_ros.cli.source import open_source
+    from tpf_tracker_ros.system.process import leave_cores
+
+    leave_cores()
     from tpf_tracker_ros.tracking.load import load_tracker
     from tpf_tracker_ros.tracking.offline import track_to_files
 
@@ -129,6 +134,7 @@ def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
 )  # fmt: skip
 @console_option
 @address_options
+@tracker_settings
 def replay(
     bag: Path,
     init: str | None,
@@ -142,6 +148,7 @@ def replay(
     show: bool,
     address: str,
     port: int,
+    settings: dict,
 ) -> None:
     """
     Send a bag through the live node over ROS 2; needs no `ros2 bag`.

@@ -10,7 +10,7 @@ def examples(*lines: str) -> str:
     return '\b\nExample:\n' + '\n'.join(f'  {line}' for line in lines)
 
 
-def settings(command: Callable) -> Callable:
+def tracker_settings(command: Callable) -> Callable:
     """Give a command the option --set, whose values it gets as a dict: `settings`."""
 
     def parse(context: click.Context, option: click.Option, values: tuple[str, ...]) -> dict:

@@ -65,6 +65,10 @@ class ThermalRange:
         self.update(thermal)
         return self.apply(thermal)
 
+    def to_rgb(self, thermal: np.ndarray) -> np.ndarray:
+        """Update by this frame, then map it to grey for a display: uint8 (H, W, 3)."""
+        return np.repeat(self.to_uint8(thermal)[..., None], 3, axis=-1)
+
     def _percentiles(self, thermal: np.ndarray) -> np.ndarray | None:
         """Low and high of a frame (H, W), or None where it has none to tell."""
         if thermal.dtype == np.uint8:

@@ -48,7 +48,7 @@ def picture(
     pair = read_frame(folder, evaluation.dataset, frame)
     for image in (image for image in (pair.rgb, pair.thermal) if image is not None):
         if image.ndim == 2:
-            image = cv2.cvtColor(ThermalRange().to_uint8(image), cv2.COLOR_GRAY2RGB)
+            image = ThermalRange().to_rgb(image)
         image = draw_result(image, box, state=state, score=overlap, ground_truth=truth)
         width = round(image.shape[1] * height / image.shape[0])
         tiles.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))

@@ -33,6 +33,7 @@ from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import FramePairer
+from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.ros import parameters
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter, to_image_message
 from tpf_tracker_ros.ros.diagnostics import Health
@@ -50,6 +51,7 @@ from tpf_tracker_ros.ros.messages import (
 from tpf_tracker_ros.ros.sync import UpstreamPairer
 from tpf_tracker_ros.ros.watchdog import Watchdog
 from tpf_tracker_ros.ros.worker import header_of, Step, Target, Worker
+from tpf_tracker_ros.system.process import leave_cores
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackState
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -284,10 +286,12 @@ class TrackerNode(LifecycleNode):
             self._outputs.append(publisher)
             return publisher
 
+        self._shown = ThermalRange()  # of overlays that nothing else gives an image to
         self._tracks = create(Detection2DArray, '~/tracks', RELIABLE)
         self._state = create(Detection2D, '~/state', LATCHED)
         self._status = create(DiagnosticArray, '~/status', RELIABLE)
-        self._fused = create(Image, '~/fused_image', IMAGES)
+        # A network that fuses no pixels has no such image to show.
+        self._fused = create(Image, '~/fused_image', IMAGES) if self._tracker.fuses else None
         self._overlay = create(Image, '~/overlay', IMAGES)
 
     def _subscribe(self) -> None:
@@ -432,18 +436,23 @@ class TrackerNode(LifecycleNode):
     def _publish_images(self, step: Step) -> None:
         """Render only while someone looks, in the thread that renders."""
         wants_fused, wants_overlay = (
-            publisher.get_subscription_count() > 0 for publisher in (self._fused, self._overlay)
+            publisher is not None and publisher.get_subscription_count() > 0
+            for publisher in (self._fused, self._overlay)
         )
         if not (wants_fused or wants_overlay):
             return
         pair, header, result = step.pair, header_of(step.paired), step.result
-        if wants_fused or pair.rgb is None:
+        image = pair.rgb
+        if self._fused and (wants_fused or image is None):
             fused = self._tracker.fuse(pair)
+            image = fused if image is None else image
         if wants_fused:
             self._fused.publish(to_image_message(fused, header))
         if wants_overlay:
+            if image is None:
+                image = self._shown.to_rgb(pair.thermal)
             drawn = draw_result(
-                fused if pair.rgb is None else pair.rgb,
+                image,
                 result.box if result else None,
                 state=result.state if result else TrackState.IDLE,
                 score=result.score if result else 0.0,
@@ -518,6 +527,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the node until it is told to stop; exit code 1 where it cannot start."""
     # rclpy's own handler ends the spinning; Python's would interrupt anything, rclpy itself too.
     signal.signal(signal.SIGINT, lambda *_: None)
+    leave_cores()
     try:
         rclpy.init(args=args)
     except Exception as error:  # of a private module of rclpy, on arguments that it cannot parse

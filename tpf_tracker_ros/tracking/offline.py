@@ -240,7 +240,7 @@ def _drawn(
     """Return the RGB image, or the thermal one where that is absent, with the result."""
     image = pair.rgb
     if image is None:
-        image = cv2.cvtColor(thermal.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
+        image = thermal.to_rgb(pair.thermal)
     return draw_result(
         image, result.box, state=result.state, score=result.score, ground_truth=truth
     )

@@ -33,7 +33,7 @@ def test_the_last_box_stays_while_pairs_are_dropped_or_the_target_is_lost():
     run = make_run(
         [NOTHING, a, NOTHING, b, NOTHING], [nan, 0.9, nan, 0.2, nan], [nan, 30, nan, 40, 50]
     )
-    pairs = shown(run)
+    pairs = shown(run, 0.35)
     assert [pair.state for pair in pairs] == ['IDLE', 'TRACKING', 'TRACKING', 'UNCERTAIN', 'LOST']
     np.testing.assert_array_equal([pair.box for pair in pairs], [NOTHING, a, a, b, b])
 
@@ -44,7 +44,7 @@ def test_the_numbers():
     run = make_run([box, NOTHING, box, box], [1, np.nan, 0.9, 0.9], [10, np.nan, 30, 20])
     bag = SimpleNamespace(path=Path('a.mcap'))
     sequence = SimpleNamespace(ground_truth=truth, bag=bag)
-    boxes = np.array([pair.box for pair in shown(run)])
+    boxes = np.array([pair.box for pair in shown(run, 0.35)])
     metrics = measure(run, boxes, sequence)
     assert metrics['pairs_played'] == 4
     assert metrics['pairs_published'] == 3
@@ -69,7 +69,7 @@ def test_a_run_without_a_single_box_is_reported(tmp_path):
         bag.write_image(FUSED, image, sequence.stamps[2], frame_id='rgb_camera')
     nothing = np.full((6, 4), np.nan)
     run = make_run(nothing, nothing[:, 0], nothing[:, 0], sequence.stamps)
-    metrics = write_report(run, sequence, tmp_path)
+    metrics = write_report(run, sequence, tmp_path, uncertain_score=0.35)
     assert metrics['success_auc'] == 0
     assert json.loads((tmp_path / 'metrics.json').read_text()) == metrics
     assert (tmp_path / 'report.png').stat().st_size > 10_000

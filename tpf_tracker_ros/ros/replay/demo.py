@@ -7,6 +7,7 @@ import numpy as np
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.parameters import tracker_settings
 from tpf_tracker_ros.ros.replay.replay import replay
 from tpf_tracker_ros.ros.replay.report import summary, write_report
 
@@ -57,7 +58,11 @@ def replay_with_report(
         first=first,
         keep_playing=keep_playing,
     )
-    metrics = write_report(run, sequence, out)
+    from tpf_tracker_ros.tracking.load import model_settings  # loads torch
+
+    given = parameters or {}
+    config = model_settings(given.get('model', 'tpf_tiny'), **tracker_settings(given))
+    metrics = write_report(run, sequence, out, uncertain_score=config.uncertain_score)
     after = slice(first + 1, None)  # that of the first is the given one
     if not np.isfinite(run.boxes[after]).any():
         raise TpfError(f'nothing was tracked; see {out / "report.png"} and {out / "node.log"}')

@@ -16,7 +16,6 @@ from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.timeline import draw_timeline
 from tpf_tracker_ros.ros.replay.replay import FUSED, Run
-from tpf_tracker_ros.tracking.config import TrackerConfig
 from tpf_tracker_ros.tracking.offline import frame_rate, VideoFile
 from tqdm import tqdm
 
@@ -36,22 +35,28 @@ class Shown(NamedTuple):
     state: str
 
 
-def shown(run: Run) -> list[Shown]:
-    """One for each pair; without a box (NaN) before the first one comes."""
+def shown(run: Run, uncertain_score: float) -> list[Shown]:
+    """
+    One for each pair; without a box (NaN) before the first one comes.
+
+    uncertain_score: the setting of the run, below which a box is UNCERTAIN.
+    """
     pairs, now = [], Shown(np.full(4, np.nan), 0.0, 'IDLE')
     for box, score, dropped in zip(run.boxes, run.scores, run.dropped):
         if not dropped and np.isnan(score):
             now = Shown(now.box, 0.0, 'LOST')
         elif not dropped:
-            doubtful = score < TrackerConfig().uncertain_score
-            now = Shown(box, score, 'UNCERTAIN' if doubtful else 'TRACKING')
+            unsure = score < uncertain_score
+            now = Shown(box, score, 'UNCERTAIN' if unsure else 'TRACKING')
         pairs.append(now)
     return pairs
 
 
-def write_report(run: Run, sequence: BagSequence, out: Path) -> dict[str, object]:
+def write_report(
+    run: Run, sequence: BagSequence, out: Path, *, uncertain_score: float
+) -> dict[str, object]:
     """Write metrics.json, report.png and overlay.mp4 to the folder; returns the metrics."""
-    pairs = shown(run)
+    pairs = shown(run, uncertain_score)
     boxes = np.array([pair.box for pair in pairs])
     metrics = measure(run, boxes, sequence)
     (out / 'metrics.json').write_text(json.dumps(metrics, indent=2) + '\n')
@@ -131,7 +136,7 @@ def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None
             draw = partial(draw_result, box=box, score=score, state=state, ground_truth=known)
             panels = [] if pair.rgb is None else [_caption(draw(pair.rgb), f'RGB{note}')]
             if pair.thermal is not None:
-                grey = cv2.cvtColor(thermal_range.to_uint8(pair.thermal), cv2.COLOR_GRAY2RGB)
+                grey = thermal_range.to_rgb(pair.thermal)
                 panels.append(_caption(draw(grey), f'thermal{note}'))
             if message and bag.stamp(message) == pair.stamp:
                 fused, fused_stamp = draw(decode_rgb(bag.decode(message))), pair.stamp
