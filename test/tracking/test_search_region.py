@@ -8,7 +8,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.tracking.load import load_tracker
-from tpf_tracker_ros.tracking.pieces import contrast
+from tpf_tracker_ros.tracking.pieces import contrast, log_odds
 from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
@@ -111,6 +111,17 @@ def test_sizes_keep_near_that_of_the_last_confident_frame(film):
         for _ in range(60):
             target.box = tracker._refine(target, half, score)
         np.testing.assert_allclose(target.box[2:], truth[0][2:] / factor, rtol=1e-3)
+
+
+def test_a_smoothed_score_is_the_mean_of_log_odds(film):
+    tracker = load_tracker(device='cpu', score_smoothing=0.5)
+    pairs, truth = film
+    tracker.initialize(pairs[0], truth[0])
+    odds = [log_odds(tracker._steady(tracker._target, score)) for score in (0.9, 0.1, 1 - 1e-9)]
+    high = log_odds(0.9)
+    assert odds == pytest.approx([high, 0, log_odds(1 - 1e-6) / 2])
+    tracker.initialize(pairs[0], truth[0])  # the next target starts anew
+    assert tracker._steady(tracker._target, 0.2) == pytest.approx(0.2)
 
 
 def test_a_lost_box_goes_back_to_where_it_was_before_the_doubt(film, tracker):

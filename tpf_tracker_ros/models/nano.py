@@ -127,9 +127,16 @@ NANOTRACK = PublishedKeys(
     defaults={
         'uncertain_score': 0.25,
         'lost_score': 0.2,
+        'score_smoothing': 0.7,
         'ndtu_score': 0.8,
         'ndtu_interval': 10,
+        # Sizes are steady by themselves: each of these costs more on films than it brings.
+        'doubtful_score': 0.0,
+        'confident_score': 0.01,
+        'size_leash': 0.0,
         'box_calibration': 0.0,
+        'inertia': 0.0,
+        'return_lost': False,
     },
 )
 def tpf_nano() -> TpfNano:

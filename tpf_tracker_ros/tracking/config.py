@@ -36,6 +36,9 @@ class TrackerConfig:
     uncertain_score: float = _setting(0.35, 'below: UNCERTAIN, no template update')
     lost_score: float = _setting(0.3, 'mean score of lost_after frames below: LOST')
     lost_after: int = _setting(20, 'frames', 1, 10_000)
+    score_smoothing: float = _setting(
+        0.0, 'share of the old score kept each frame, in log odds; 0: none'
+    )
     doubtful_score: float = _setting(0.28, 'at it and below a size is not believed')
     confident_score: float = _setting(0.65, 'from it on a size is believed as far as it may be')
     ndtu_interval: int = _setting(5, 'frames between template updates; 0: none', 0, 10_000)
@@ -76,6 +79,7 @@ class TrackerConfig:
             (config.lost_score <= config.uncertain_score, 'lost_score <= uncertain_score'),
             (config.doubtful_score < config.confident_score, 'doubtful_score < confident_score'),
             (config.thermal_low < config.thermal_high, 'thermal_low < thermal_high'),
+            (config.score_smoothing < 1, 'score_smoothing < 1'),
             (config.size_smoothing < 1, 'size_smoothing < 1'),
             (config.thermal_smoothing < 1, 'thermal_smoothing < 1'),
             (config.size_leash == 0 or config.size_leash >= 1, 'size_leash >= 1, or 0'),
@@ -87,6 +91,7 @@ class TrackerConfig:
 
 PUBLISHED: dict[str, Value] = {
     'policy': 'published',
+    'score_smoothing': 0.0,
     'ndtu_interval': 0,
     'template_per_modality': False,
     'blank_std': 0.0,

@@ -84,3 +84,13 @@ def eased_size(old: np.ndarray, found: np.ndarray, *, keep: float, trust: float)
     """
     keep = 1 - (1 - keep) * trust
     return old**keep * found ** (1 - keep)
+
+
+def log_odds(score: float) -> float:
+    """
+    Log odds of a score in 0..1, in which scores of several frames are averaged.
+
+    One frame's score depends on where on the network's grid the target happens to lie.
+    """
+    score = min(max(score, 1e-6), 1 - 1e-6)
+    return float(np.log(score / (1 - score)))

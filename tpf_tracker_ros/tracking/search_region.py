@@ -24,6 +24,7 @@ from tpf_tracker_ros.tracking.pieces import (
     eased_size,
     first_error,
     first_views,
+    log_odds,
     Pair,
     stand_in,
     without_error,
@@ -47,6 +48,7 @@ class Target:
     error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # as pieces.first_error gives
     dynamic: dict[str, Any] = field(default_factory=dict)  # the last dynamic template by modality
     recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
+    log_odds: float | None = None  # of the smoothed score
 
 
 class SearchTracker:
@@ -140,7 +142,9 @@ class SearchTracker:
         with _timed(stages, 'update'):
             # 4. The box to go on from (box_calibration, size_smoothing, size_leash).
             box = self._refine(target, found, score)
-            # 5. The state, by this score and those before; a LOST box goes back (return_lost).
+            # 5. The state, by this score and those before (score_smoothing); a LOST box goes back
+            # (return_lost).
+            score = self._steady(target, score)
             self._judge(target, score)
             # 6. The box and what is expected next. After 5: a LOST target does not move.
             self._move(target, box)
@@ -244,6 +248,16 @@ class SearchTracker:
         if config.beyond_image:
             return from_centre(*middle, *size.clip(target.margin, target.image_size))
         return clip_box(from_centre(*middle, *size), target.image_size, target.margin)
+
+    def _steady(self, target: Target, score: float) -> float:
+        """Return the score with a share of those before."""
+        keep = self.config.score_smoothing
+        if keep == 0:
+            return score
+        now = log_odds(score)
+        before = now if target.log_odds is None else target.log_odds
+        target.log_odds = keep * before + (1 - keep) * now
+        return 1 / (1 + np.exp(-target.log_odds))
 
     def _judge(self, target: Target, score: float) -> None:
         """
