@@ -19,6 +19,7 @@ setup(
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
         f'{PACKAGE}.console': ['page/*'],
+        f'{PACKAGE}.data': ['park/*'],
         f'{PACKAGE}.models.layers': ['*.c'],
         f'{PACKAGE}.models': ['weights/*.safetensors', 'weights/*.md'],
         f'{PACKAGE}.training': ['experiments/*.toml'],

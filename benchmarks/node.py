@@ -16,7 +16,7 @@ import tempfile
 
 import numpy as np
 from tpf_tracker_ros.bags.reader import BagSequence
-from tpf_tracker_ros.ros.replay.demo import world_bag
+from tpf_tracker_ros.ros.replay.demo import demo_bag
 from tpf_tracker_ros.ros.replay.replay import replay
 
 STAGES = ('wait_ms', 'convert_ms', 'track_ms', 'publish_ms', 'overhead_ms', 'total_ms')
@@ -30,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
-        sequence = BagSequence(world_bag(0, Path(folder)))
+        sequence = BagSequence(demo_bag(0, Path(folder)))
         for name, out in (('boxes', None), ('boxes and fused images', Path(folder) / 'out')):
             if out:
                 out.mkdir()

@@ -23,7 +23,7 @@ def tpf(*arguments: object) -> subprocess.CompletedProcess:
 @pytest.fixture(scope='module')
 def film(tmp_path_factory):
     """Return a short film where `tpf demo` looks for the one that it made before."""
-    path = tmp_path_factory.mktemp('demo') / 'world-3.mcap'
+    path = tmp_path_factory.mktemp('demo') / 'park-3.mcap'
     sequence_to_bag(WorldSequence(3, frames=20, size=(320, 256)), path)
     return path
 

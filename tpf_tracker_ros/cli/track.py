@@ -98,7 +98,7 @@ def track(
 @address_options
 def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
     """
-    Track a target of a synthetic film live over ROS 2, and report how well it went.
+    Track a car of the demo's film live over ROS 2, and report how well it went.
 
     Starts the node as its own process, replays the film to it in real time, records what it
     publishes; writes tracks.mcap, overlay.mp4, report.png and metrics.json.
@@ -107,9 +107,9 @@ def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
 
     ensure_vision_msgs()  # also says what to do when there is no ROS 2 at all
     from tpf_tracker_ros.bags.reader import BagSequence
-    from tpf_tracker_ros.ros.replay.demo import replay_with_report, world_bag
+    from tpf_tracker_ros.ros.replay.demo import demo_bag, replay_with_report
 
-    film = BagSequence(world_bag(seed, out))
+    film = BagSequence(demo_bag(seed, out))
     with console(show, address, port):
         click.echo(replay_with_report(film, None, out, keep_playing=show))
 

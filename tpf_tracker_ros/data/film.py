@@ -1,5 +1,5 @@
 """
-A whole film of the synthetic world: what `tpf demo` replays and the tracker must follow.
+A whole film of the synthetic world, for tests and benchmarks; the demo's is in park.py.
 
 The same painted textures as in training, with seeds of their own, filmed by an RGB camera and
 a 16-bit thermal camera on one pixel grid.
@@ -21,6 +21,7 @@ NOISE_SHIFTS = 97
 
 # Share of the film: what happens to the cameras and the target in that time.
 DARK = (0.30, 0.45)  # the light goes out
+NIGHT = 0.06  # of the light is left then
 CROSSOVER = (0.60, 0.72)  # target and ground have one temperature
 OCCLUSION = (0.50, 0.52)  # a distractor passes in front
 
@@ -44,15 +45,7 @@ class WorldSequence:
     ) -> None:
         self.name = f'world-{seed}'
         self._seed, self._frames, self._size, self._fps = seed, frames, size, fps
-        generator = torch.Generator().manual_seed(seed)
-        ground = paint(1, 512, leaves=50, largest=0.35, generator=generator, grains=6)[0]
-        self._ground = cv2.resize(
-            ground.permute(1, 2, 0).numpy(), (GROUND, GROUND), interpolation=cv2.INTER_CUBIC
-        )
-        dress = paint(objects, 96, leaves=6, largest=0.9, generator=generator)
-        shapes = cut_out(objects, 96, generator)
-        shapes[1:3] = shapes[0]
-        self._sprites = torch.cat([dress, shapes[:, None]], 1).permute(0, 2, 3, 1).numpy()
+        self._make_scene(objects)
         # Each frame's sensor noise is a random window of one large image: drawing it anew for
         # every frame would cost more than all the rest.
         shape = (size[1] + NOISE_SHIFTS, size[0] + NOISE_SHIFTS, CHANNELS)
@@ -69,6 +62,18 @@ class WorldSequence:
         for frame in range(self._frames):
             rgb, thermal = self._film(self._draw(frame), frame / self._frames, rng)
             yield FramePair(rgb, thermal, stamp=round(frame * 1e9 / self._fps))
+
+    def _make_scene(self, objects: int) -> None:
+        """Make the ground (H, W, 4) and the sprites (L, S, S, 5), float32 in 0..1."""
+        generator = torch.Generator().manual_seed(self._seed)
+        ground = paint(1, 512, leaves=50, largest=0.35, generator=generator, grains=6)[0]
+        self._ground = cv2.resize(
+            ground.permute(1, 2, 0).numpy(), (GROUND, GROUND), interpolation=cv2.INTER_CUBIC
+        )
+        dress = paint(objects, 96, leaves=6, largest=0.9, generator=generator)
+        shapes = cut_out(objects, 96, generator)
+        shapes[1:3] = shapes[0]
+        self._sprites = torch.cat([dress, shapes[:, None]], 1).permute(0, 2, 3, 1).numpy()
 
     def _plan_paths(self, rng: np.random.Generator, objects: int) -> None:
         """Smooth centres, half-sizes and angles of all objects, and the camera's pan."""
@@ -148,6 +153,10 @@ class WorldSequence:
         alpha = cv2.warpAffine(np.ascontiguousarray(sprite[..., CHANNELS]), to_area, size)
         area += alpha[..., None] * shows * (dress - area)
 
+    def _light(self, share: float) -> float:
+        """Return how much light there is at this share of the film."""
+        return NIGHT if DARK[0] <= share < DARK[1] else 1.0
+
     def _film(
         self, scene: np.ndarray, share: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +164,7 @@ class WorldSequence:
         left, top = rng.integers(0, NOISE_SHIFTS, 2)
         height, width = scene.shape[:2]
         noise = self._noise[top:, left:][:height, :width]
-        light = 0.06 if DARK[0] <= share < DARK[1] else 1.0
+        light = self._light(share)
         scene[..., 3] = cv2.GaussianBlur(scene[..., 3], (0, 0), 1.0)
         scene *= np.array([255 * light] * 3 + [COUNTS_SPAN], np.float32)
         scene += noise

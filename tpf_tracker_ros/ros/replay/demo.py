@@ -12,15 +12,15 @@ from tpf_tracker_ros.ros.replay.replay import replay
 from tpf_tracker_ros.ros.replay.report import summary, write_report
 
 
-def world_bag(seed: int, folder: Path) -> Path:
+def demo_bag(seed: int, folder: Path) -> Path:
     """Return the demo's film as a bag in the folder: made once, complete or not there at all."""
-    path = folder / f'world-{seed}.mcap'
+    path = folder / f'park-{seed}.mcap'
     if not path.exists():
-        # Here, since torch and the textures take seconds that a second run does not need.
-        from tpf_tracker_ros.data.film import WorldSequence
+        # Here, since the film's torch takes seconds that a second run does not need.
+        from tpf_tracker_ros.data.park import ParkSequence
 
         partial = path.with_suffix('.partial.mcap')
-        sequence_to_bag(WorldSequence(seed), partial, overwrite=True)
+        sequence_to_bag(ParkSequence(seed), partial, overwrite=True)
         partial.replace(path)
     return path
 
