@@ -33,11 +33,27 @@ def load_weights(
     Raises TpfError when the file is missing or broken, is that of another model, or when a key
     or shape does not fit.
     """
+    weights, of = read_weights(path)
+    if part is None and model.name and of not in ('', model.name):
+        raise TpfError(f'checkpoint {path}: this is a {of} file, the model is {model.name}')
+    accept = part or bool
+    weights = {key: value for key, value in weights.items() if accept(key)}
+    wanted = {key: value for key, value in model.state_dict().items() if accept(key)}
+    check_keys(wanted, weights, source=str(path))
+    model.load_state_dict(weights, strict=False)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """
+    Return what is in a safetensors file, and the name of its model, '' where it says none.
+
+    Raises TpfError when the file is missing or broken.
+    """
     try:
         with safe_open(path, 'pt') as file:
-            of = (file.metadata() or {}).get('model', model.name)
             keys = file.keys()
             weights = {key: file.get_tensor(key) for key in keys}
+            return weights, (file.metadata() or {}).get('model', '')
     except FileNotFoundError:
         raise TpfError(f'checkpoint {path} does not exist') from None
     except (SafetensorError, OSError) as error:
@@ -45,13 +61,6 @@ def load_weights(
             f'checkpoint {path} is not a readable safetensors file ({error}); convert published '
             '.pth files with: tpf import-weights FILE --model NAME --out FILE.safetensors'
         ) from None
-    if part is None and model.name and of != model.name:
-        raise TpfError(f'checkpoint {path}: this is a {of} file, the model is {model.name}')
-    accept = part or bool
-    weights = {key: value for key, value in weights.items() if accept(key)}
-    wanted = {key: value for key, value in model.state_dict().items() if accept(key)}
-    check_keys(wanted, weights, source=str(path))
-    model.load_state_dict(weights, strict=False)
 
 
 def save_weights(

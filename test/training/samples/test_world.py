@@ -137,6 +137,26 @@ def test_an_absent_camera_is_replaced_by_the_other():
     assert all((each == same[SEARCH]).all() for each in same)  # sound samples are so in all views
 
 
+def test_sound_views_are_the_same_but_for_cameras_that_fail():
+    world, plain = (
+        World(WorldConfig(**POOL, background_size=64), torch.Generator().manual_seed(0))
+        for _ in range(2)
+    )
+    sizes = {'template_size': 32, 'search_size': 64, 'grid_z': 8}
+    batch, without = world.sample(32, **sizes, sound=True), plain.sample(32, **sizes)
+    torch.testing.assert_close(batch.rgb[SEARCH], without.rgb[SEARCH], rtol=0, atol=0)
+    torch.testing.assert_close(batch.box, without.box, rtol=0, atol=0)
+    assert without.sound_views is None
+    for seen, sound in ((batch.rgb, batch.sound_views.rgb),
+                        (batch.thermal, batch.sound_views.thermal)):  # fmt: skip
+        for view, other in zip(seen, sound):
+            same = (view == other).flatten(1).all(1)
+            assert same[batch.sound].all()
+        assert not same[~batch.sound].all()
+    again, more = world.sample(2, **sizes), plain.sample(2, **sizes)
+    torch.testing.assert_close(again.rgb[SEARCH], more.rgb[SEARCH], rtol=0, atol=0)
+
+
 def test_silhouettes_stay_within_their_support():
     masks = cut_out(10, 48, torch.Generator().manual_seed(0))
     reach = support(masks)

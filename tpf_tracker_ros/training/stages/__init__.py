@@ -1,4 +1,12 @@
 """The stages: what a run can train, and on which losses."""
 
 from tpf_tracker_ros.training.stage import list_stages  # noqa: F401
-from tpf_tracker_ros.training.stages import distil, drf, mad, supervised  # noqa: F401  registers them
+from tpf_tracker_ros.training.stages import (  # noqa: F401  registers them
+    ckd,
+    cmd,
+    distil,
+    drf,
+    mad,
+    sdstrack,
+    supervised,
+)
