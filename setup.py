@@ -60,6 +60,7 @@ setup(
             'lark-parser>=0.12,<0.13',  # lark 1.x would overwrite the one that rosidl needs
         ],
         'console': ['aiohttp>=3.8,<4'],
+        'cluster': ['ray>=2.9,<3'],  # tpf run --ray
         'train': ['tensorboard>=2.14,<3', "tomli>=2.0,<3; python_version < '3.11'"],
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
         'test': TEST,  # the name that `colcon test` looks for

@@ -25,7 +25,7 @@ ROSDEP = {
     'yaml': 'python3-yaml',
 }
 # Only in extras: a robot does without.
-OPTIONAL = {'mamba_ssm', 'onnx', 'onnxruntime', 'onnxscript', 'tomli', 'triton'}
+OPTIONAL = {'mamba_ssm', 'onnx', 'onnxruntime', 'onnxscript', 'ray', 'tomli', 'triton'}
 NO_ROSDEP_KEY = {'apsw', 'av', 'backports', 'compression', 'lz4', 'safetensors'}
 
 

@@ -10,7 +10,8 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 
 @click.command(
     epilog=examples(
-        'tpf run --dataset lasher --root LasHeR --model tpf_tiny --out results/tpf_tiny'
+        'tpf run --dataset lasher --root LasHeR --model tpf_tiny --out results/tpf_tiny',
+        'tpf run --dataset lasher --root /data/LasHeR --out results/tpf_tiny --ray 10.0.0.5:6379',
     )
 )
 @click.option('--dataset', required=True, help=DATASETS)
@@ -20,7 +21,8 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all]')
-@click.option('--processes', default=1, show_default=True, type=click.IntRange(1))
+@click.option('--processes', type=click.IntRange(1), help='On this machine. [1]')
+@click.option('--ray', metavar='ADDRESS', help="Of a Ray cluster; 'local' makes one here.")
 @tracker_settings
 def run(
     dataset: str,
@@ -30,7 +32,8 @@ def run(
     checkpoint: Path | None,
     device: str,
     sequences: Path | None,
-    processes: int,
+    processes: int | None,
+    ray: str | None,
     settings: dict,
 ) -> None:
     """
@@ -40,17 +43,28 @@ def run(
     """
     from functools import partial
 
+    from tpf_tracker_ros.evaluation.cluster import run_on_cluster
     from tpf_tracker_ros.evaluation.runner import run_dataset
     from tpf_tracker_ros.system.process import leave_cores
 
-    if processes == 1:
+    if ray and processes:
+        raise click.UsageError('--processes are of this machine; --ray takes all that there are')
+    if not ray and processes in (None, 1):
         leave_cores()
     from tpf_tracker_ros.tracking.load import load_tracker
 
-    make_tracker = partial(load_tracker, model, device=device, checkpoint=checkpoint, **settings)
-    click.echo(
-        run_dataset(make_tracker, dataset, root, out, sequences=sequences, processes=processes)
-    )
+    make_tracker = partial(load_tracker, model, **settings)
+    if ray:
+        done = run_on_cluster(
+            make_tracker, dataset, root, out,
+            address=ray, device=device, checkpoint=checkpoint, sequences=sequences,
+        )  # fmt: skip
+    else:
+        make_here = partial(make_tracker, device=device, checkpoint=checkpoint)
+        done = run_dataset(
+            make_here, dataset, root, out, sequences=sequences, processes=processes or 1
+        )
+    click.echo(done)
 
 
 @click.command(

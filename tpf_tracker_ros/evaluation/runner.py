@@ -5,7 +5,7 @@ Writes SEQ.txt (x,y,w,h a frame) and SEQ_time.txt (seconds a frame), as benchmar
 frame that is missing on disk has a row of nan, so that the others keep theirs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 import multiprocessing
@@ -46,6 +46,20 @@ def run_sequence(tracker: Tracker, sequence: Sequence) -> tuple[np.ndarray, np.n
     return np.array(boxes), np.array(seconds)
 
 
+def track_folder(tracker: Tracker, folder: Path, dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Boxes (N, 4) x, y, w, h px, one a row of the result file, and seconds (N,) a tracked frame.
+
+    Raises TpfError when there is no box to start on.
+    """
+    sequence = open_sequence(folder, dataset)
+    if sequence.ground_truth is None:
+        wanted = ' and '.join(start_files(get_layout(dataset)))
+        raise TpfError(f'{folder} has no {wanted} with the box to start on')
+    boxes, seconds = run_sequence(tracker, sequence)
+    return by_row(boxes, sequence.rows), seconds
+
+
 def run_dataset(
     make_tracker: Callable[[], Tracker],
     dataset: str,
@@ -61,32 +75,63 @@ def run_dataset(
     make_tracker: called once in each process, picklable. sequences: a list of names; default:
     all. A sequence that fails does not stop the others. Raises TpfError naming those that did.
     """
-    names = read_names(sequences) if sequences else None
-    folders = find_sequences(root, dataset, names)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TpfError(f'results cannot be written to {out}: {error.strerror}') from error
-    todo = [folder for name, folder in folders.items() if not (out / f'{name}.txt').exists()]
+    folders, todo = find_work(dataset, root, out, sequences)
     jobs = [(folder, dataset, out) for folder in todo]
     _start(make_tracker)  # in this process too, so that a bad model is told before others start
     try:
         if processes == 1:
-            failures = _with_progress(map(_run_one, jobs), len(folders), len(todo))
+            failures = failed(map(_run_one, jobs), len(folders), len(todo))
         else:
             os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count() // processes)))
             with ProcessPoolExecutor(
                 processes, multiprocessing.get_context('spawn'), _start, (make_tracker,)
             ) as pool:
-                failures = _with_progress(pool.map(_run_one, jobs), len(folders), len(todo))
+                failures = failed(pool.map(_run_one, jobs), len(folders), len(todo))
     except BrokenProcessPool as error:
         raise TpfError(
             'a worker process was killed, out of memory perhaps; what is done is kept: '
             'run the command again, with fewer --processes'
         ) from error
+    return summary(failures, len(folders), len(todo), out)
+
+
+def find_work(
+    dataset: str, root: Path, out: Path, sequences: Path | None
+) -> tuple[dict[str, Path], list[Path]]:
+    """
+    Return the folders of all sequences by name, and those that out, made here, has no result of.
+
+    sequences: a list of names; None: all. Raises TpfError.
+    """
+    folders = find_sequences(root, dataset, read_names(sequences) if sequences else None)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TpfError(f'results cannot be written to {out}: {error.strerror}') from error
+    return folders, [
+        folder for name, folder in folders.items() if not (out / f'{name}.txt').exists()
+    ]
+
+
+def failed(outcomes: Iterable[str | None], total: int, todo: int) -> list[str]:
+    """Return the failures among the outcomes, counted on a progress bar as they come."""
+    bar = tqdm(outcomes, total=total, initial=total - todo, unit='sequence', disable=None)
+    return [failure for failure in bar if failure]
+
+
+def summary(failures: list[str], total: int, todo: int, out: Path) -> str:
+    """Say what was done; TpfError where something failed."""
     if failures:
-        raise TpfError(f'{len(failures)} of {len(todo)} sequences failed: {"; ".join(failures)}')
-    return f'{len(todo)} sequences tracked, {len(folders) - len(todo)} were there: {out}'
+        raise TpfError(f'{len(failures)} of {todo} sequences failed: {"; ".join(failures)}')
+    return f'{todo} sequences tracked, {total - todo} were there: {out}'
+
+
+def write_results(out: Path, name: str, boxes: np.ndarray, seconds: np.ndarray) -> None:
+    """Write one sequence's files; that of the boxes last, so that what is there is whole."""
+    np.savetxt(out / f'{name}_time.txt', seconds, fmt='%.6f')
+    unfinished = out / f'{name}.part'
+    np.savetxt(unfinished, boxes, fmt='%.2f', delimiter=',')
+    unfinished.replace(out / f'{name}.txt')
 
 
 def _start(make_tracker: Callable[[], Tracker]) -> None:
@@ -98,21 +143,6 @@ def _run_one(job: tuple[Path, str, Path]) -> str | None:
     """Track one sequence and write its files; returns why it failed."""
     folder, dataset, out = job
     try:
-        sequence = open_sequence(folder, dataset)
-        if sequence.ground_truth is None:
-            wanted = ' and '.join(start_files(get_layout(dataset)))
-            raise TpfError(f'{folder} has no {wanted} with the box to start on')
-        boxes, seconds = run_sequence(_tracker, sequence)
-        boxes = by_row(boxes, sequence.rows)
-        np.savetxt(out / f'{folder.name}_time.txt', seconds, fmt='%.6f')
-        unfinished = out / f'{folder.name}.part'
-        np.savetxt(unfinished, boxes, fmt='%.2f', delimiter=',')
-        unfinished.replace(out / f'{folder.name}.txt')  # last, so that what is there is whole
+        write_results(out, folder.name, *track_folder(_tracker, folder, dataset))
     except (TpfError, OSError) as error:
         return f'{folder.name}: {error}'
-
-
-def _with_progress(outcomes: map, total: int, todo: int) -> list[str]:
-    """Return the failures among the outcomes, counted on a progress bar as they come."""
-    bar = tqdm(outcomes, total=total, initial=total - todo, unit='sequence', disable=None)
-    return [failure for failure in bar if failure]
