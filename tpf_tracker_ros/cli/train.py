@@ -84,7 +84,7 @@ def train() -> None:
 @click.argument('source', type=click.Path(path_type=Path))
 @click.argument('folder', type=click.Path(path_type=Path))
 @click.option(
-    '--teacher', default='tpf_tiny', show_default=True, help='Tracker that labels the road films.'
+    '--teacher', default='tpf_nano', show_default=True, help='Tracker that labels the road films.'
 )
 def train_pack(source: Path, folder: Path, teacher: str) -> None:
     """

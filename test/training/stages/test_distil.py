@@ -1,6 +1,4 @@
-from safetensors.torch import save_file
 import torch
-from tpf_tracker_ros.models.layers.nanotrack import NanoBackbone
 from tpf_tracker_ros.training.samples.world import SEARCH, WorldConfig
 from tpf_tracker_ros.training.stages.distil import Distil, DistilConfig
 from tpf_tracker_ros.training.trainer import Trainer
@@ -8,10 +6,8 @@ from tpf_tracker_ros.training.trainer import Trainer
 
 def training(tmp_path, **changes) -> Trainer:
     torch.manual_seed(0)
-    weights = tmp_path / 'teacher.safetensors'
-    save_file(NanoBackbone().state_dict(), weights)
     config = DistilConfig(
-        teacher_weights=str(weights), batch=2, warmup=1, train_adapter=False,
+        batch=2, warmup=1, train_adapter=False,
         world=WorldConfig(backgrounds=7, background_size=64, sprites=8), **changes,
     )  # fmt: skip
     return Trainer(Distil, config, tmp_path / 'run')

@@ -4,14 +4,12 @@ from dataclasses import replace
 
 from click.testing import CliRunner
 import pytest
-from safetensors.torch import save_file
 import torch
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.ckd import Ckd, CkdConfig
-from tpf_tracker_ros.models.layers.nanotrack import NanoBackbone
 from tpf_tracker_ros.models.registry import register_model
 from tpf_tracker_ros.models.sdstrack import SdsTrack, SdsTrackConfig
 from tpf_tracker_ros.training.config import read_config
@@ -28,21 +26,13 @@ NUMBERS = {
 LITTLE = {'template_size': 32, 'search_size': 64, 'stride': 8, 'dim': 32, 'depth': 2, 'heads': 2,
           'ce_blocks': (0,)}  # fmt: skip
 
+# What a stage needs beside NUMBERS to be trained in a moment.
+OWN = {
+    'ckd': {'model': 'little_ckd'},
+    'ckd_elimination': {'model': 'little_ckd'},
+    'sdstrack': {'model': 'little_sdstrack', 'keep_from': 1.0, 'keep_until': 2.0},
+}
 every_stage = pytest.mark.parametrize('name', list_stages())
-
-
-@pytest.fixture(scope='module')
-def own(tmp_path_factory):
-    """Give what a stage needs beside NUMBERS to be trained in a moment."""
-    folder = tmp_path_factory.mktemp('teachers')
-    torch.manual_seed(0)
-    save_file(NanoBackbone().state_dict(), folder / 'nano.safetensors')
-    return {
-        'distil': {'teacher_weights': str(folder / 'nano.safetensors')},
-        'ckd': {'model': 'little_ckd'},
-        'ckd_elimination': {'model': 'little_ckd'},
-        'sdstrack': {'model': 'little_sdstrack', 'keep_from': 1.0, 'keep_until': 2.0},
-    }
 
 
 @register_model()
@@ -58,13 +48,13 @@ def little_sdstrack() -> SdsTrack:
 
 
 @pytest.fixture
-def trainer_of(own):
+def trainer_of():
     """Make a stage's trainer, of its default experiment but for NUMBERS and changes."""
 
     def make(name, folder, **changes):
         entry = list_stages()[name]
         config = read_config(EXPERIMENTS / f'{entry.experiment}.toml', entry.config)
-        changes = NUMBERS | own.get(name, {}) | changes
+        changes = NUMBERS | OWN.get(name, {}) | changes
         return Trainer(entry.stage, replace(config, **changes), folder)
 
     return make

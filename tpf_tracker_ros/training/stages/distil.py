@@ -9,13 +9,13 @@ on real images that have no known ones.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from safetensors.torch import load_file
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.layers.nanotrack import DIM, NanoBackbone
 from tpf_tracker_ros.models.tpf import Tpf
 from tpf_tracker_ros.training.losses.tracking import (
@@ -35,7 +35,6 @@ STRIDE = 16  # px of an image for each of the teacher's tokens
 class DistilConfig(SupervisedConfig):
     """Every number of one experiment; a weight of zero leaves a term out."""
 
-    teacher_weights: str = 'runs/nanotrack_v3.safetensors'  # of NanoBackbone
     teacher_zoom: float = 1.5  # of the views: its targets are 64 px in size, the student's 43
     feature_weight: float = 1.0
     relation_weight: float = 0.5
@@ -52,7 +51,7 @@ class Distil(Supervised):
     """
     Train the tracker on painted and real images with a teacher's features.
 
-    The teacher is the backbone of NanoTrack v3; its weights are the file teacher_weights.
+    The teacher is the backbone of NanoTrack v3, as tpf_nano of the package has it.
     """
 
     columns = (*Supervised.columns, 'feature', 'relation')
@@ -66,7 +65,7 @@ class Distil(Supervised):
                 f'model {self.config.model!r} compares no tokens, so it cannot be shown where to '
                 'find them; stage distil needs a TPF network with a conv stem, such as tpf_tiny'
             )
-        self.teacher = load_teacher(Path(self.config.teacher_weights)).to(self.generator.device)
+        self.teacher = load_teacher().to(self.generator.device)
         # A function, since the average is a deep copy, which would copy a method's stage, too.
         self.model.backbone.patch_embed.register_forward_hook(lambda *call: self._note(*call))
         return nn.ModuleDict({'model': self.model, 'show': nn.Linear(self.model.config.dim, DIM)})
@@ -126,11 +125,11 @@ class Distil(Supervised):
         return (wanted * (wanted.clamp(min=1e-8).log() - found)).sum(1).mean(1)
 
 
-def load_teacher(weights: Path) -> NanoBackbone:
-    """Return the frozen backbone of NanoTrack v3 with the weights of a file."""
-    teacher = NanoBackbone()
-    teacher.load_state_dict(load_file(weights))
-    return teacher.eval().requires_grad_(False)
+def load_teacher() -> NanoBackbone:
+    """Return the frozen backbone of the packaged tpf_nano."""
+    teacher = create_model('tpf_nano')
+    load_weights(teacher, packaged_weights('tpf_nano'))
+    return teacher.backbone.eval().requires_grad_(False)
 
 
 def _cosine(one: Tensor, other: Tensor) -> Tensor:
