@@ -57,6 +57,7 @@ setup(
             'ros-sensor-msgs>=5.5,<5.6',
             'ros-std-msgs>=5.5,<5.6',
             'ros-std-srvs>=5.5,<5.6',
+            'ros-visualization-msgs>=5.5,<5.6',
             'lark-parser>=0.12,<0.13',  # lark 1.x would overwrite the one that rosidl needs
         ],
         'console': ['aiohttp>=3.8,<4'],

@@ -4,23 +4,41 @@ The tracker node on a robot's two cameras; `--show-args` lists all arguments.
 ros2 launch tpf_tracker_ros tracker.launch.py rgb:=/camera/image_raw thermal:=/lepton/image_raw
 """
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from collections.abc import Callable
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix, PackageNotFoundError
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
 from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from tpf_tracker_ros.ros.dds import config_file, image_environment
+from tpf_tracker_ros.ros.dds import config_file, image_environment, PROFILES
 from tpf_tracker_ros.ros.parameters import TABLE
+from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
 import yaml
 
 ARGUMENTS = {
     'rgb': ('rgb/image_raw', 'topic of the RGB images, without /compressed'),
     'thermal': ('thermal/image_raw', 'topic of the thermal images, without /compressed'),
-    'rgb_info': ('rgb/camera_info', 'topic of the RGB CameraInfo'),
-    'thermal_info': ('thermal/camera_info', 'topic of the thermal CameraInfo'),
+    'rgb_info': ('', 'topic of the RGB CameraInfo; empty: camera_info beside the images'),
+    'thermal_info': ('', 'topic of the thermal CameraInfo; empty: camera_info beside the images'),
     'namespace': ('', 'namespace of the node'),
     'use_sim_time': ('false', 'take the time from /clock'),
+    'respawn': ('false', 'start the tracker again when it dies; else the launch ends as it did'),
+    'dds_profile': (
+        'fastdds.xml',
+        f'of config/, for Fast DDS: {", ".join(PROFILES.values())} (4K images); the camera '
+        'drivers need the same',
+    ),
     'rviz': ('false', 'show the overlay and the boxes in RViz'),
     'console': ('false', 'serve a page for the browser: see, give the target, steer'),
     'console_address': ('127.0.0.1', 'the page listens on; others ask viewers for a token'),
@@ -42,12 +60,6 @@ def generate_launch_description() -> LaunchDescription:
         allowed = f' ({row.allowed})' if row.allowed else ''
         description = f'{row.description}{allowed} [{row.default}]'
         declared.append(DeclareLaunchArgument(row.name, default_value='', description=description))
-    rviz = Node(
-        package='rviz2',
-        executable='rviz2',
-        arguments=['-d', str(config_file('tracker.rviz'))],
-        condition=IfCondition(LaunchConfiguration('rviz')),
-    )
     console = Node(
         package='tpf_tracker_ros',
         executable='console',
@@ -63,32 +75,78 @@ def generate_launch_description() -> LaunchDescription:
         output='screen',
         condition=IfCondition(LaunchConfiguration('console')),
     )
-    return LaunchDescription([*declared, OpaqueFunction(function=_tracker), rviz, console])
+    return LaunchDescription([*declared, OpaqueFunction(function=_start), console])
 
 
-def _tracker(context: LaunchContext) -> list[Node]:
+def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Check what can be checked before anything runs, then start the tracker, and RViz."""
+
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    profile, file = given('dds_profile'), given('params_file')
+    if profile not in PROFILES.values():
+        raise RuntimeError(f'dds_profile {profile!r}: choose {" or ".join(PROFILES.values())}')
+    if not Path(file).is_file():
+        raise RuntimeError(f'params_file {file} does not exist')
+    environment = image_environment(profile=profile)
+    started = [_tracker(given, environment)]
+    if yaml.safe_load(given('rviz')):
+        started.append(_rviz(given, environment))
+    if not yaml.safe_load(given('respawn')):
+        started.insert(0, RegisterEventHandler(OnProcessExit(on_exit=_tracker_ended)))
+    return started
+
+
+def _tracker(given: Callable[[str], str], environment: dict[str, str]) -> Node:
     parameters = {'use_sim_time': yaml.safe_load(given('use_sim_time'))}
     for name, row in TABLE.items():
         if text := given(name):
             parameters[name] = text if isinstance(row.default, str) else yaml.safe_load(text)
-    return [
-        Node(
-            package='tpf_tracker_ros',
-            executable='tracker',
-            name='tpf_tracker',
-            namespace=given('namespace'),
-            parameters=[given('params_file'), parameters],
-            remappings=[
-                ('rgb/image_raw', given('rgb')),
-                ('thermal/image_raw', given('thermal')),
-                ('rgb/camera_info', given('rgb_info')),
-                ('thermal/camera_info', given('thermal_info')),
-            ],
-            additional_env=image_environment(),
-            output='screen',
-            emulate_tty=True,
-        )
-    ]
+    remappings = []
+    for camera in ('rgb', 'thermal'):
+        topic = given(camera)
+        remappings += [
+            (f'{camera}/image_raw', topic),
+            (f'{camera}/camera_info', given(f'{camera}_info') or camera_info_topic(topic)),
+        ]
+    return Node(
+        package='tpf_tracker_ros',
+        executable='tracker',
+        name='tpf_tracker',
+        namespace=given('namespace'),
+        parameters=[given('params_file'), parameters],
+        remappings=remappings,
+        additional_env=environment,
+        respawn=yaml.safe_load(given('respawn')),
+        respawn_delay=1.0,
+        output='screen',
+        emulate_tty=True,
+    )
+
+
+def _rviz(given: Callable[[str], str], environment: dict[str, str]) -> Node:
+    """Return RViz in the tracker's namespace, where the topics of its configuration are."""
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        raise RuntimeError(
+            'rviz is true, but rviz2 is not installed; install ros-$ROS_DISTRO-rviz2, '
+            'or leave rviz out'
+        ) from None
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        namespace=given('namespace'),
+        arguments=['-d', str(config_file('tracker.rviz'))],
+        additional_env=environment,
+    )
+
+
+def _tracker_ended(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+    """End the launch with the tracker, which it is for, and fail as it did."""
+    if context.is_shutdown or not event.process_name.startswith('tracker'):
+        return []
+    if event.returncode:
+        raise RuntimeError(f'the tracker ended with exit code {event.returncode}')
+    return [Shutdown(reason='the tracker ended')]

@@ -17,7 +17,8 @@ from std_msgs.msg import Header
 from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
-from tpf_tracker_ros.ros.node import LATCHED, TrackerNode
+from tpf_tracker_ros.ros.node import TrackerNode
+from tpf_tracker_ros.ros.outputs import LATCHED
 
 PERIOD = 33_333_333
 START = 1_700_000_000_000_000_000

@@ -17,8 +17,9 @@ from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
-from tpf_tracker_ros.ros.node import LATCHED
+from tpf_tracker_ros.ros.outputs import LATCHED
 from tpf_tracker_ros.tracking.load import load_tracker
+from visualization_msgs.msg import ImageMarker
 
 
 def test_the_same_boxes_as_offline_under_the_headers_of_the_rgb_images(checkpoint, tracker_node):
@@ -42,7 +43,8 @@ def test_the_same_boxes_as_offline_under_the_headers_of_the_rgb_images(checkpoin
             (detection,) = message.detections
             assert detection.header == message.header and detection.id == '1'
             assert detection.results[0].hypothesis.class_id == 'target'
-        assert graph.tracks[0].detections[0].results[0].hypothesis.score == 1.0
+        first = graph.tracks[0].detections[0].results[0]
+        assert first.hypothesis.score == 1.0 and first.pose.covariance[0] == -1  # no bearing
         graph.until(lambda: graph.status('published') == str(frames), 'status')
         assert graph.status('dropped') == graph.status('unpaired_rgb') == '0'
         assert graph.status('modality') == 'rgb+thermal'
@@ -162,15 +164,23 @@ def test_images_are_rendered_only_while_someone_subscribes(tracker_node):
         graph.send(1)
         graph.until(lambda: graph.statuses, 'status')
         images = {'fused_image': [], 'overlay': []}
-        for name, received in images.items():
+        infos, marks = [], []
+        watched = [(Image, *each) for each in images.items()]
+        watched += [(CameraInfo, 'camera_info', infos), (ImageMarker, 'annotations', marks)]
+        camera = graph.node.create_publisher(CameraInfo, 'rgb/camera_info', BEST_EFFORT)
+        for kind, name, received in watched:
             topic = f'/tpf_tracker/{name}'
-            graph.node.create_subscription(Image, topic, received.append, 10)
+            graph.node.create_subscription(kind, topic, received.append, 10)
             graph.until(lambda topic=topic: graph.node.count_publishers(topic), topic)
         time.sleep(0.5)
         for index in range(2, 8):
+            camera.publish(CameraInfo(width=SIZE[0], height=SIZE[1]))
             graph.send(index)
             time.sleep(0.2)
         graph.until(lambda: all(len(each) >= 4 for each in images.values()), 'images')
+        graph.until(lambda: infos and marks, 'CameraInfo and marks')
+        assert infos[-1].width == SIZE[0] and infos[-1].header.frame_id == 'rgb'
+        assert len(marks[-1].points) == 4 and marks[-1].header.frame_id == 'rgb'
         for received in images.values():
             assert {(m.width, m.height, m.encoding) for m in received} == {(*SIZE, 'rgb8')}
             assert all(m.header.frame_id == 'rgb' and max(m.data) > 100 for m in received)

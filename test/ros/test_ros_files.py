@@ -22,11 +22,14 @@ def test_the_docs_have_the_table():
 
 def test_views_show_topics_of_the_node():
     """The names that the code gives to its publishers, under the node's name."""
-    code = (ROOT / 'tpf_tracker_ros' / 'ros' / 'node.py').read_text()
+    files = (ROOT / 'tpf_tracker_ros' / 'ros' / name for name in ('node.py', 'outputs.py'))
+    code = '\n'.join(file.read_text() for file in files)
     names = {f'/tpf_tracker/{name}' for name in re.findall(r"'~/(\w+)'", code)}
     names |= {'/diagnostics', '/tpf_tracker/reset'}
     rviz = yaml.safe_load((ROOT / 'config' / 'tracker.rviz').read_text())
-    shown = {each['Topic']['Value'] for each in rviz['Visualization Manager']['Displays']}
+    # Relative: RViz runs in the tracker's namespace.
+    displays = rviz['Visualization Manager']['Displays']
+    shown = {f'/{each["Topic"]["Value"]}' for each in displays}
     assert shown and shown <= names
 
     layout = json.loads((ROOT / 'config' / 'foxglove.json').read_text())
@@ -47,12 +50,20 @@ def test_show_args_lists_every_parameter(name):
     assert {argument.name for argument in description.get_launch_arguments()} >= set(TABLE)
 
 
-def test_the_profile_has_room_for_images():
-    profile = dds.config_file('fastdds.xml')
+@pytest.mark.parametrize(('mib', 'name'), dds.PROFILES.items())
+def test_a_profile_has_the_segment_that_it_is_chosen_for(mib, name):
+    profile = dds.config_file(name)
     tags = [element.tag.rpartition('}')[2] for element in ElementTree.parse(profile).iter()]
     assert 'segment_size' in tags
-    environment = {dds.PROFILE_VARIABLE: str(profile)}
-    assert dds.shared_memory_segment(environment) >= 4 << 20
+    assert dds.shared_memory_segment({dds.PROFILE_VARIABLE: str(profile)}) == mib << 20
+
+
+def test_the_cure_for_lost_images_names_a_profile_that_holds_them(monkeypatch):
+    assert 'config/fastdds.xml' in dds.cure_for_loss(640 * 512 * 3)
+    assert 'config/fastdds_4k.xml' in dds.cure_for_loss(3840 * 2160 * 3)
+    assert 'FASTDDS' not in dds.cure_for_loss(100_000)
+    monkeypatch.setenv('RMW_IMPLEMENTATION', 'rmw_cyclonedds_cpp')
+    assert 'FASTDDS' not in dds.cure_for_loss(640 * 512 * 3)
 
 
 @pytest.mark.parametrize(

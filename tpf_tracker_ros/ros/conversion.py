@@ -7,6 +7,7 @@ Pixels are read by core.image_encoding (the one reader of `data`) and written by
 
 import array
 from collections.abc import Callable
+from copy import copy
 from typing import Any, NamedTuple
 
 import cv2
@@ -164,6 +165,15 @@ class PairConverter:
                 'registration.homography, or give images of one size'
             )
         return thermal
+
+    def info(self, header: Header) -> CameraInfo | None:
+        """Return the CameraInfo of the grid of the pairs under this header; None if unknown."""
+        camera = 'thermal' if self._rgb_size is None else 'rgb'
+        if camera not in self._infos:
+            return None
+        info = copy(self._infos[camera])
+        info.header = header
+        return info
 
     def bearing(self, box: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
         """Return the unit vector (3,) from the RGB camera to a box's centre; None if unknown."""

@@ -1,9 +1,12 @@
-"""Boxes as vision_msgs and back."""
+"""Boxes as vision_msgs and back, and as marks over an image."""
 
+from geometry_msgs.msg import Point
 import numpy as np
-from std_msgs.msg import Header
+from std_msgs.msg import ColorRGBA, Header
 from tpf_tracker_ros.core.boxes import centre, from_centre
+from tpf_tracker_ros.core.drawing import COLOURS
 from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
+from visualization_msgs.msg import ImageMarker
 
 ensure_vision_msgs()
 
@@ -27,13 +30,16 @@ def to_detection(
     """
     Box (4,) x, y, w, h px as a Detection2D.
 
-    bearing: unit vector (3,) from the camera to the target, put into the hypothesis' pose.
+    bearing: unit vector (3,) from the camera to the target, put into the hypothesis' pose; where
+    it is unknown the pose's covariance begins with -1, as in sensor_msgs/Imu.
     """
     bounds = BoundingBox2D(size_x=float(box[2]), size_y=float(box[3]))
     bounds.center.position.x, bounds.center.position.y = map(float, centre(box))
     result = ObjectHypothesisWithPose()
     result.hypothesis.class_id, result.hypothesis.score = class_id, float(score)
-    if bearing is not None:
+    if bearing is None:
+        result.pose.covariance[0] = -1.0
+    else:
         position = result.pose.pose.position
         position.x, position.y, position.z = map(float, bearing)
     return Detection2D(header=header, results=[result], bbox=bounds, id=identity)
@@ -59,3 +65,17 @@ def to_score(detection: Detection2D) -> float:
 def best(detections: Detection2DArray) -> Detection2D | None:
     """Return the detection with the highest score."""
     return max(detections.detections, key=to_score, default=None)
+
+
+def to_annotation(box: np.ndarray | None, state: str, header: Header) -> ImageMarker:
+    """Mark a box (4,) x, y, w, h px over the image of this header, or take the mark away."""
+    marker = ImageMarker(header=header, ns='tpf_tracker', type=ImageMarker.POLYGON, scale=2.0)
+    if box is None:
+        marker.action = ImageMarker.REMOVE
+        return marker
+    red, green, blue = (value / 255 for value in COLOURS[state])
+    marker.outline_color = ColorRGBA(r=red, g=green, b=blue, a=1.0)
+    x, y, w, h = map(float, box)
+    corners = (x, y), (x + w, y), (x + w, y + h), (x, y + h)
+    marker.points = [Point(x=right, y=down) for right, down in corners]
+    return marker

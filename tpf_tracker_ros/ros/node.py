@@ -17,25 +17,18 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import (
-    DurabilityPolicy,
-    qos_policy_name_from_kind,
-    QoSProfile,
-    ReliabilityPolicy,
-)
+from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.boxes import check_box, parse_target
-from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import FramePairer
-from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.ros import parameters
-from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter, to_image_message
+from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter
 from tpf_tracker_ros.ros.diagnostics import Health
 from tpf_tracker_ros.ros.events import Events
 from tpf_tracker_ros.ros.graph import why_silent
@@ -45,24 +38,16 @@ from tpf_tracker_ros.ros.messages import (
     Detection2D,
     Detection2DArray,
     to_box,
-    to_detection,
-    to_detections,
 )
+from tpf_tracker_ros.ros.outputs import Outputs, RELIABLE
 from tpf_tracker_ros.ros.sync import UpstreamPairer
 from tpf_tracker_ros.ros.watchdog import Watchdog
-from tpf_tracker_ros.ros.worker import header_of, Step, Target, Worker
+from tpf_tracker_ros.ros.worker import Step, Target, Worker
 from tpf_tracker_ros.system.process import leave_cores
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackState
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
-RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-# Reliable reaches every subscriber, RViz's too; two images are all that is worth sending again.
-IMAGES = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-# Who joins late learns at once how things are.
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 WATCH_PERIOD = 0.25  # s
 WARM_UP_SIZE = (640, 512)  # width, height px
 
@@ -124,7 +109,7 @@ class TrackerNode(LifecycleNode):
         self._pairer: FramePairer | None = None
         self._converter: PairConverter | None = None
         self._inputs: list[Callable[[], object]] = []  # each destroys one
-        self._outputs: list[Any] = []
+        self._outputs: Outputs | None = None
         super().__init__(
             'tpf_tracker', automatically_declare_parameters_from_overrides=True, **options
         )
@@ -168,7 +153,7 @@ class TrackerNode(LifecycleNode):
         )
         loaded = time.perf_counter()
         self._warm_up(self._tracker)
-        self._create_publishers()
+        self._outputs = Outputs(self, self._tracker, self._converter, self._values, self._report)
         self.get_logger().info(
             f'{self._tracker.name} on {self._tracker.device}: loaded in {loaded - start:.1f} s, '
             f'warmed up in {time.perf_counter() - loaded:.1f} s'
@@ -181,8 +166,8 @@ class TrackerNode(LifecycleNode):
         self._worker = Worker(
             self._tracker,
             convert=self._converter.convert,
-            publish=self._publish_tracks,
-            render=self._publish_images,
+            publish=self._outputs.tracks,
+            render=self._outputs.images,
             report=self._report,
             follow=self._follow,
             initial=self._initial_target(),
@@ -239,10 +224,9 @@ class TrackerNode(LifecycleNode):
 
     def _free(self) -> None:
         self._stop()
-        for publisher in self._outputs:
-            self.destroy_lifecycle_publisher(publisher)
-        self._outputs = []
-        self._tracker = None
+        if self._outputs:
+            self._outputs.destroy()
+        self._outputs = self._tracker = None
 
     def _make_pairer(self) -> FramePairer:
         values = self._values
@@ -271,28 +255,6 @@ class TrackerNode(LifecycleNode):
         tracker.stop()
 
     # ---- entities of the graph ----
-
-    def _create_publishers(self) -> None:
-        def create(kind: type, name: str, qos: QoSProfile) -> Any:
-            def incompatible(event: Any) -> None:
-                policy = qos_policy_name_from_kind(event.last_policy_kind)
-                self._report(
-                    f'a subscriber of {publisher.topic_name} asks for more {policy} than is '
-                    'offered and gets nothing; let it ask for volatile durability'
-                )
-
-            events = PublisherEventCallbacks(incompatible_qos=incompatible)
-            publisher = self.create_lifecycle_publisher(kind, name, qos, event_callbacks=events)
-            self._outputs.append(publisher)
-            return publisher
-
-        self._shown = ThermalRange()  # of overlays that nothing else gives an image to
-        self._tracks = create(Detection2DArray, '~/tracks', RELIABLE)
-        self._state = create(Detection2D, '~/state', LATCHED)
-        self._status = create(DiagnosticArray, '~/status', RELIABLE)
-        # A network that fuses no pixels has no such image to show.
-        self._fused = create(Image, '~/fused_image', IMAGES) if self._tracker.fuses else None
-        self._overlay = create(Image, '~/overlay', IMAGES)
 
     def _subscribe(self) -> None:
         values = self._values
@@ -413,51 +375,8 @@ class TrackerNode(LifecycleNode):
                     self._health.trouble(camera, 'blank', blank)
 
     def _publish_state(self, state: Detection2D) -> None:
-        if self._outputs and self._state.is_activated and self.context.ok():
-            self._state.publish(state)
-
-    def _publish_tracks(self, step: Step) -> None:
-        header = header_of(step.paired)
-        found = step.result is not None and step.result.state is not TrackState.LOST
-        if not found:
-            self._tracks.publish(to_detections(header))
-            return
-        box, score = step.result.box, step.result.score
-        detection = to_detection(
-            box,
-            score,
-            header,
-            identity=step.identity,
-            class_id=self._values['class_id'],
-            bearing=self._converter.bearing(box, step.pair.size),
-        )
-        self._tracks.publish(to_detections(header, detection))
-
-    def _publish_images(self, step: Step) -> None:
-        """Render only while someone looks, in the thread that renders."""
-        wants_fused, wants_overlay = (
-            publisher is not None and publisher.get_subscription_count() > 0
-            for publisher in (self._fused, self._overlay)
-        )
-        if not (wants_fused or wants_overlay):
-            return
-        pair, header, result = step.pair, header_of(step.paired), step.result
-        image = pair.rgb
-        if self._fused and (wants_fused or image is None):
-            fused = self._tracker.fuse(pair)
-            image = fused if image is None else image
-        if wants_fused:
-            self._fused.publish(to_image_message(fused, header))
-        if wants_overlay:
-            if image is None:
-                image = self._shown.to_rgb(pair.thermal)
-            drawn = draw_result(
-                image,
-                result.box if result else None,
-                state=result.state if result else TrackState.IDLE,
-                score=result.score if result else 0.0,
-            )
-            self._overlay.publish(to_image_message(drawn, header))
+        if self._outputs:
+            self._outputs.state(state)
 
     # ---- what it says about itself ----
 
@@ -490,7 +409,7 @@ class TrackerNode(LifecycleNode):
     def _publish_status(self) -> None:
         if self._worker:
             status = self._health.tracking(self._worker, self._pairer, self._events.state)
-            self._status.publish(self._array(status))
+            self._outputs.status(self._array(status))
 
     @_never_raise
     def _publish_health(self) -> None:
