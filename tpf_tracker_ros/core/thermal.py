@@ -75,7 +75,9 @@ class ThermalRange:
             return None
         sample = thermal[::4, ::4]  # a sixteenth of the pixels fixes a percentile well enough
         # np.percentile partitions, which takes ten times as long as sorting 16-bit counts.
-        ordered = np.sort(sample[np.isfinite(sample)])
+        ordered = np.sort(
+            sample[np.isfinite(sample)] if sample.dtype.kind == 'f' else sample, None
+        )
         if not ordered.size:
             return None
         places = np.array([self.low, self.high]) / 100 * (ordered.size - 1)

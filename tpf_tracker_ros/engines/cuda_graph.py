@@ -6,7 +6,8 @@ starting them is what takes the time; a graph starts them all at once, and what 
 before is done before: weights are stored in half precision, batch normalisations folded away.
 """
 
-import numpy as np
+from collections.abc import Callable
+
 import torch
 from torch import nn, Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -30,42 +31,34 @@ class CudaGraphEngine(Engine):
         if not torch.cuda.is_available():
             raise TpfError(f'no CUDA graph can be captured on {device} (torch finds no CUDA)')
         super().__init__(network, device)
-        self._dtype = dtype
         halve(self.network, dtype)
+        self._normalize.to(dtype)
+        self._merge.normalize.to(dtype)
         crops = example_crops(network, device)
-        with torch.inference_mode(), torch.autocast('cuda', dtype):
-            kept = self._whole_template(*crops['template'])
-        search = torch.stack([kept] * self.max_templates, 1), *crops['search']
         try:
-            self._whole_template = GraphStep(
-                self._whole_template, crops['template'], device, dtype
-            )
-            self._whole_search = GraphStep(self._whole_search, search, device, dtype)
+            with torch.inference_mode():
+                kept = self._whole_template(*crops['template'])
+            search = torch.stack([kept] * self.max_templates, 1), *crops['search']
+            self._whole_template = GraphStep(self._whole_template, crops['template'], device)
+            self._whole_search = GraphStep(self._whole_search, search, device)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise TpfError(f'no CUDA graph can be captured on {device} ({reason})') from None
 
-    def fuse(self, rgb: np.ndarray, thermal: np.ndarray) -> np.ndarray | None:
-        """Return the fused image, uint8 (H, W, 3) RGB; None from a network that fuses none."""
-        with torch.autocast('cuda', self._dtype):
-            return super().fuse(rgb, thermal)
-
 
 def halve(network: nn.Module, dtype: torch.dtype) -> None:
     """
-    Prepare a network in eval mode, in place, for steps under autocast to this dtype.
+    Bring a network in eval mode to this dtype, in place.
 
-    Batch normalisations are folded into the convolutions before them, and the weights that
-    autocast would convert anew in every step are converted once.
+    Batch normalisations are folded into the convolutions before them. No autocast: it would
+    convert weights and what lies between the layers back and forth in every step.
     """
     for layers in list(network.modules()):
         for i in range(len(layers) - 1) if isinstance(layers, nn.Sequential) else ():
             if isinstance(layers[i], nn.Conv2d) and isinstance(layers[i + 1], nn.BatchNorm2d):
                 layers[i] = fuse_conv_bn_eval(layers[i], layers[i + 1])
                 layers[i + 1] = nn.Identity()
-    for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-            layer.to(dtype)
+    network.to(dtype)
 
 
 class GraphStep:
@@ -75,13 +68,10 @@ class GraphStep:
     Raises RuntimeError where it cannot be captured or its replay gives other values.
     """
 
-    def __init__(
-        self, step: nn.Module, inputs: tuple[Tensor, ...], device: str, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, step: Callable, inputs: tuple[Tensor, ...], device: str) -> None:
         self._inputs = [value.to(device) for value in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        half = torch.autocast('cuda', dtype, cache_enabled=False)
-        with torch.inference_mode(), half, torch.cuda.device(device):
+        with torch.inference_mode(), torch.cuda.device(device):
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(stream):  # libraries choose their kernels before the capture
@@ -108,5 +98,5 @@ class GraphStep:
             own.copy_(given, non_blocking=True)
         self._graph.replay()
         if isinstance(self._outputs, Tensor):
-            return self._outputs.to(torch.float32, copy=True)
+            return self._outputs.clone()
         return tuple(output.clone() for output in self._outputs)

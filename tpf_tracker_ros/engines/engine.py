@@ -15,7 +15,7 @@ from tpf_tracker_ros.models.network import Normalization, TrackingNetwork
 
 
 class Normalize(nn.Module):
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in the network's normalised space."""
+    """uint8 (B, H, W, 3) to float (B, 3, H, W) in the network's normalised space."""
 
     def __init__(self, how: Normalization) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Normalize(nn.Module):
         """Normalised images."""
         # Contiguous: what follows runs along rows, several times faster than along channels.
         planes = images.permute(0, 3, 1, 2).contiguous()
-        return torch.addcmul(self.shift, planes.float(), self.scale)
+        return torch.addcmul(self.shift, planes.to(self.scale.dtype), self.scale)
 
     def undo(self, image: Tensor) -> Tensor:
         """One normalised image (3, H, W) as uint8 (H, W, 3)."""
