@@ -41,6 +41,7 @@ setup(
         'numpy>=1.23,<3',
         'opencv-python-headless>=4.9,<5',
         'rosbags>=0.11,<0.12',
+        'ruamel.yaml>=0.17,<1',
         'safetensors>=0.4,<1',
         'torch>=2.4,<3',
         'tqdm>=4.64,<5',

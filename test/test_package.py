@@ -26,7 +26,7 @@ ROSDEP = {
 }
 # Only in extras: a robot does without.
 OPTIONAL = {'mamba_ssm', 'onnx', 'onnxruntime', 'onnxscript', 'ray', 'tomli', 'triton'}
-NO_ROSDEP_KEY = {'apsw', 'av', 'backports', 'compression', 'lz4', 'safetensors'}
+NO_ROSDEP_KEY = {'apsw', 'av', 'backports', 'compression', 'lz4', 'ruamel', 'safetensors'}
 
 
 def manifest() -> ElementTree.Element:

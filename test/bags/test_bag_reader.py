@@ -1,7 +1,10 @@
 """Bags as sequences: topics are found, frames paired, ground truth aligned, faults named."""
 
+import re
+
 import numpy as np
 import pytest
+from tpf_tracker_ros.bags.info import describe
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import Bag
 from tpf_tracker_ros.bags.typestore import typestore
@@ -89,6 +92,30 @@ def test_grey_cameras_are_told_apart_by_name(tmp_path):
     assert BagSequence(path).topics == {'rgb': '/cam0/image', 'thermal': '/infrared/image'}
 
 
+@pytest.mark.parametrize(
+    ('images', 'rgb', 'thermal', 'why'),
+    [
+        # A word in a name does not beat the pixels.
+        ({'/flir_camera/image_raw': COLOUR, '/seek': DEEP}, '/flir_camera/image_raw', '/seek', ''),
+        ({'/ir_cut': COLOUR, '/cam_t': DEEP}, '/ir_cut', '/cam_t', 'pixels are counts'),
+        ({'/thermal': COLOUR, '/lwir': DEEP}, '/thermal', '/lwir', 'pixels are colours'),
+        ({'/flir_camera': COLOUR, '/cam1': GREY}, '/flir_camera', '/cam1', 'by exclusion'),
+        ({'/color': COLOUR, '/infra1': GREY}, '/color', '/infra1', 'by exclusion'),
+        # Of two in colour the one of that name shows a palette.
+        ({'/front/thermal': COLOUR, '/front/cam': COLOUR}, '/front/cam', '/front/thermal', 'name'),
+        ({'/visible': GREY, '/cam': GREY}, '/visible', '/cam', 'by exclusion'),
+        ({'/a/compressed': COLOUR, '/b/compressed': DEEP}, '/a/compressed', '/b/compressed', ''),
+    ],
+)
+def test_pixels_tell_the_cameras_before_names_do(tmp_path, caplog, images, rgb, thermal, why):
+    path = bag_of(tmp_path, images)
+    sequence = BagSequence(path)
+    assert sequence.topics == {'rgb': rgb, 'thermal': thermal}
+    assert why in sequence.why['thermal'][1] + sequence.why['rgb'][1]
+    assert ('by exclusion' in caplog.text) == ('exclusion' in why)
+    assert f'thermal because: {sequence.why["thermal"][1]}' in describe(path)
+
+
 def test_several_candidates_are_named(tmp_path):
     images = {'/left/rgb': COLOUR, '/right/rgb': COLOUR, '/thermal': DEEP}
     path = bag_of(tmp_path, images)
@@ -118,6 +145,49 @@ def test_cameras_that_never_meet(tmp_path):
     with pytest.raises(TpfError, match='within 15 ms'):
         BagSequence(tmp_path / 'a.mcap')
     assert len(BagSequence(tmp_path / 'a.mcap', thermal_offset_ns=-50_000_000)) == 20
+
+
+@pytest.fixture
+def clocks(tmp_path):
+    """Give a function (ns) -> a bag whose thermal stamps are that much ahead; recorded at once."""
+
+    def write(ahead, count=20):
+        types = typestore().types
+        path = tmp_path / 'a.mcap'
+        with BagWriter(path) as bag:
+            for index in range(count):
+                time = START + index * 33_000_000
+                for topic, image, stamp in (
+                    ('/rgb', COLOUR, time), ('/thermal', DEEP, time + ahead),
+                ):  # fmt: skip
+                    header = types['std_msgs/msg/Header'](
+                        types['builtin_interfaces/msg/Time'](*divmod(stamp, 10**9)), 'camera'
+                    )
+                    message = types['sensor_msgs/msg/Image'](
+                        header, 8, 8, 'rgb8' if topic == '/rgb' else 'mono16', 0,
+                        24 if topic == '/rgb' else 16, image.reshape(-1).view(np.uint8),
+                    )  # fmt: skip
+                    bag.write(topic, message, time)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize('ahead', [5 * 10**9 - START, -37 * 10**9, 37 * 10**9, 10**9])
+def test_clocks_that_differ_are_told_with_the_cure(clocks, ahead):
+    path = clocks(ahead)
+    with pytest.raises(TpfError, match='by the times of recording') as caught:
+        BagSequence(path)
+    offset = float(re.search(r'--thermal-offset-ms (\S+) ', str(caught.value))[1])
+    assert offset == -ahead / 1e6
+    assert f'{abs(ahead) / 1e9:.3f} s {"ahead of" if ahead > 0 else "behind"}' in str(caught.value)
+    sequence = BagSequence(path, thermal_offset_ns=round(offset * 1e6))
+    assert len(sequence) == 20 and sequence.clock_offset == 0
+
+
+def test_clocks_a_second_apart_do_not_pair_in_silence(clocks, caplog):
+    assert len(BagSequence(clocks(33_000_000 * 8, count=40))) >= 10
+    assert 'thermal stamps are 0.264 s ahead of rgb stamps' in caplog.text
 
 
 def write_image(bag, topic, stamp, **changes):

@@ -138,7 +138,8 @@ def test_damage_is_named_or_the_other_rows_keep_their_place(tmp_path, table, sep
     place = data.draw(st.integers(0, len(text) - 1))
     damage = data.draw(st.sampled_from(['', ',', ' ', '\n', ';', 'x', '-', '_', '\0', '٣', '.']))
     path = tmp_path / 'a.txt'
-    path.write_text(text[:place] + damage + text[place + 1 :])
+    behind = place + 1
+    path.write_text(text[:place] + damage + text[behind:])
     hit = text.count('\n', 0, place)
     try:
         boxes = read_boxes(path)
@@ -146,10 +147,10 @@ def test_damage_is_named_or_the_other_rows_keep_their_place(tmp_path, table, sep
         assert str(path) in str(error) and '\n' not in str(error)
         return
     want = np.array(rows, float)
-    same = [hit + (damage == '\n') if text[place] != '\n' else hit, len(rows)]
     assert np.array_equal(boxes[:hit], want[:hit])
     if len(boxes) == len(rows):
-        assert np.array_equal(boxes[same[0] + 1 :], want[same[0] + 1 :])
+        after = hit + 1 + (damage == '\n' != text[place])
+        assert np.array_equal(boxes[after:], want[after:])
 
 
 @pytest.mark.parametrize(

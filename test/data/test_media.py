@@ -101,7 +101,8 @@ def renamed(folder, numbers, prefix=''):
     """Give the files of a folder other numbers; the first ones stay, in order."""
     files = sorted(folder.iterdir(), key=natural)
     files = [file for file in files if file.suffix == '.png']
-    for file in files[len(numbers) :]:
+    kept = len(numbers)
+    for file in files[kept:]:
         file.unlink()
     for file, number in zip(files, numbers):
         file.rename(folder / f'{prefix}new{number}.png')

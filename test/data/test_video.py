@@ -1,6 +1,7 @@
 """Every frame of a video is there once, at its time and depth, whatever its header says."""
 
 import logging
+import re
 
 import cv2
 import numpy as np
@@ -89,8 +90,9 @@ def test_a_damaged_frame_keeps_its_place(write_video, caplog):
     images = [np.random.default_rng(i).integers(0, 255, SIZE, np.uint8) for i in range(6)]
     path = write_video('a.avi', images, 'mjpeg', 'yuvj420p')
     data = bytearray(path.read_bytes())
-    starts = [at for at in range(len(data)) if data[at : at + 3] == b'\xff\xd8\xff']
-    data[starts[3] : starts[4] - 8] = bytes(starts[4] - 8 - starts[3])
+    starts = [match.start() for match in re.finditer(b'\xff\xd8\xff', data)]
+    start, stop = starts[3], starts[4] - 8
+    data[start:stop] = bytes(stop - start)
     path.write_bytes(data)
     with caplog.at_level(logging.WARNING):
         read = list(Video(path, 'thermal'))

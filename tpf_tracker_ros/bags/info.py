@@ -67,6 +67,8 @@ def _topics(bag: Bag, times: dict[str, list[int]]) -> Iterator[str]:
 def _pairs(sequence: BagSequence) -> Iterator[str]:
     cameras = ', '.join(f'{camera} {topic}' for camera, topic in sequence.topics.items())
     yield f'would be tracked: {cameras}'
+    for camera, (_, reason) in sequence.why.items():
+        yield f'{camera} because: {reason}'
     pairer = sequence.pairer
     if len(sequence.topics) == 1:
         yield f'{len(sequence)} frames of one camera'

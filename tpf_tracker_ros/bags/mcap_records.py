@@ -18,6 +18,7 @@ MAGIC = b'\x89MCAP0\r\n'
 # An empty DataEnd, a Footer that promises no summary, the magic: a complete file without index.
 ENDING = struct.pack('<BQI', 0x0F, 4, 0) + struct.pack('<BQQQI', 0x02, 20, 0, 0, 0) + MAGIC
 CHUNK_OPCODE = 0x06
+TAIL = 8  # bytes of a record that were never written if they are zero, and so is what follows
 SUMMARY_OPCODES = {0x02, 0x0F}  # Footer, DataEnd: no messages after these
 
 
@@ -32,13 +33,16 @@ def ends_whole(path: Path) -> bool:
 def end_of_data(file: BinaryIO, start: int = len(MAGIC), *, before: int | None = None) -> int:
     """Offset behind the last whole record from start on that ends before this (None: any)."""
     limit = file.seek(0, os.SEEK_END) if before is None else before - 1
-    end = file.seek(start)
+    end = last = file.seek(start)
     while len(head := file.read(9)) == 9:
         opcode, length = struct.unpack('<BQ', head)
-        # A file that was not flushed before a power cut ends in zeros.
-        if opcode == 0 or opcode in SUMMARY_OPCODES or end + 9 + length > limit:
+        if opcode == 0:
+            # A file that was not flushed before a power cut ends in zeros, from within a record.
+            file.seek(max(last, end - TAIL))
+            return last if file.read(TAIL) == bytes(TAIL) else end
+        if opcode in SUMMARY_OPCODES or end + 9 + length > limit:
             break
-        end = file.seek(end + 9 + length)
+        last, end = end, file.seek(end + 9 + length)
     return end
 
 

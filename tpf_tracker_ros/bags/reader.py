@@ -4,8 +4,10 @@ from collections.abc import Iterator
 import logging
 from pathlib import Path
 import re
+from statistics import median
 
 import numpy as np
+from tpf_tracker_ros.bags.cameras import find_topics
 from tpf_tracker_ros.bags.storage import Bag, Message
 from tpf_tracker_ros.bags.typestore import box_of
 from tpf_tracker_ros.core.errors import TpfError
@@ -14,20 +16,12 @@ from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
 from tpf_tracker_ros.core.pairing import FramePairer, Paired
 from tpf_tracker_ros.core.registration import Register
 
-IMAGE_KINDS = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 BOXES_KIND = 'vision_msgs/msg/Detection2DArray'
-COMPRESSED = '/compressed'
 DECODERS = {'rgb': decode_rgb, 'thermal': decode_thermal}
 
-# Words of a topic's name, by camera.
-WORDS = {
-    'rgb': {'rgb', 'color', 'colour', 'visible', 'vis', 'eo'},
-    'thermal': {'thermal', 'ir', 'infrared', 'lwir', 'mwir', 'flir', 'boson', 'lepton', 'tau'},
-}
-# Pictures that no camera took, among them our own.
-DERIVED = re.compile('depth|disparity|mask|overlay|fused|segment|heatmap|debug')
-DEEP = ('mono16', '16UC1', '32FC1')
-GREY = ('mono8', '8UC1')
+CLOCKS_NS = 250_000_000  # cameras are not slower than that from the picture to the recorder
+
+LOST_SHARE = 0.1  # frames without a partner that are not worth a word
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +30,18 @@ class BagSequence:
     """
     The frame pairs of a recording; a Sequence.
 
-    rgb_topic, thermal_topic: found by type, name and encoding where None; '' leaves that camera
-    out. A bag with one camera gives pairs of one image, and a warning says so.
+    rgb_topic, thermal_topic: found by type, pixels and name where None, see find_topics; ''
+    leaves that camera out. A bag with one camera gives pairs of one image, and a warning says so.
     register: brings thermal images onto the RGB grid; None where they lie on it already.
     pairing: settings of FramePairer (slop_ns, rgb_offset_ns, …).
 
     The bag is read once to pair its stamps and again by each iteration, one pair at a time.
     Frames after a backward jump of time are left out, since the node stops tracking there.
-    topics: {'rgb': name, 'thermal': name}, of those that are there. stamps, skews: ns.
-    Raises TpfError on a bag without images, unknown or ambiguous topics, undecodable images.
+    topics: {'rgb': name, 'thermal': name}, of those that are there; why: the reason for each.
+    stamps, skews: ns. clock_offset: ns by which thermal stamps run ahead of RGB ones when both
+    are compared with the times of recording; None with one camera.
+    Raises TpfError on a bag without images, unknown or ambiguous topics, two cameras that never
+    pair, and undecodable images.
     """
 
     def __init__(
@@ -58,20 +55,19 @@ class BagSequence:
     ) -> None:
         self.bag = Bag(path)
         self.name = self.bag.path.name.split('.')[0]
-        self.topics = find_topics(self.bag, {'rgb': rgb_topic, 'thermal': thermal_topic})
+        self.why = find_topics(self.bag, {'rgb': rgb_topic, 'thermal': thermal_topic})
+        self.topics = {camera: topic for camera, (topic, _) in self.why.items()}
         self._pairing = pairing
         self._register = register
         self.pairer = FramePairer(mode='+'.join(self.topics), **pairing)
-        pairs = [(pair.stamp, pair.skew) for pair in self._paired(self.pairer)]
+        early = {camera: [] for camera in self.topics}  # stamps before times of recording
+        pairs = [(pair.stamp, pair.skew) for pair in self._paired(self.pairer, early)]
         self.stamps = [stamp for stamp, _ in pairs]
         self.skews = [skew for _, skew in pairs if skew is not None]
-        if not self.stamps:
-            raise TpfError(
-                f'{path}: no frames of {" and ".join(self.topics.values())} are within '
-                f'{self.pairer.slop_ns / 1e6:g} ms of each other; see: tpf bag info {path}'
-            )
-        if self.pairer.warning:
-            log.warning('%s: %s', path, self.pairer.warning)
+        self.clock_offset = None
+        if len(early) == 2 and all(early.values()):
+            self.clock_offset = round(median(early['thermal']) - median(early['rgb']))
+        self._check_pairs()
         self.ground_truth = self._ground_truth()
 
     def __len__(self) -> int:
@@ -87,10 +83,16 @@ class BagSequence:
                 thermal = self._register(thermal, size)
             yield FramePair(rgb, thermal, pair.stamp)
 
-    def _paired(self, pairer: FramePairer) -> Iterator[Paired]:
+    def _paired(
+        self, pairer: FramePairer, early: dict[str, list[int]] | None = None
+    ) -> Iterator[Paired]:
         cameras = {topic: camera for camera, topic in self.topics.items()}
         for message in self.bag.messages(cameras):
-            pairs = pairer.add(cameras[message.topic], self.bag.stamp(message), message)
+            camera, stamp = cameras[message.topic], self.bag.stamp(message)
+            if early is not None:
+                offset = self._pairing.get(f'{camera}_offset_ns', 0)
+                early[camera].append(stamp + offset - message.time)
+            pairs = pairer.add(camera, stamp, message)
             if pairer.epoch:
                 log.warning(
                     '%s: time jumps back at %d ns; read up to there', self.bag.path, message.time
@@ -98,6 +100,38 @@ class BagSequence:
                 return
             yield from pairs
         yield from pairer.flush()
+
+    def _check_pairs(self) -> None:
+        """Refuse two cameras that never pair, and say what else the stamps tell."""
+        pairer, slop = self.pairer, f'{self.pairer.slop_ns / 1e6:g} ms'
+        cure = ''
+        if self.clock_offset is not None and abs(self.clock_offset) > CLOCKS_NS:
+            relation = 'ahead of' if self.clock_offset > 0 else 'behind'
+            offset = self._pairing.get('thermal_offset_ns', 0) - self.clock_offset
+            cure = (
+                f'thermal stamps are {abs(self.clock_offset) / 1e9:.3f} s {relation} rgb stamps, '
+                f'by the times of recording; if the cameras run by different clocks, give '
+                f'--thermal-offset-ms {offset / 1e6:.0f} (parameter thermal_offset_ms)'
+            )
+        if not self.stamps or (len(self.topics) == 2 and not pairer.paired):
+            topics = ' and '.join(self.topics.values())
+            alone = "to track with one camera, leave the other out: --thermal-topic ''"
+            raise TpfError(
+                f'{self.bag.path}: no frames of {topics} are within {slop} of each other'
+                + (f': {cure}' if cure else f'; see: tpf bag info {self.bag.path}')
+                + (f'; {alone}' if len(self.topics) == 2 else '')
+            )
+        if cure:
+            log.warning('%s: %s', self.bag.path, cure)
+        lost = sum(pairer.unpaired.values()) + pairer.single
+        if len(self.topics) == 2 and lost > LOST_SHARE * (lost + 2 * pairer.paired):
+            log.warning(
+                '%s: %d pairs within %s, %d frames of one camera alone, %s left out',
+                *(self.bag.path, pairer.paired, slop, pairer.single),
+                ' and '.join(f'{count} {camera}' for camera, count in pairer.unpaired.items()),
+            )
+        if pairer.warning:
+            log.warning('%s: %s', self.bag.path, pairer.warning)
 
     def _image(self, camera: str, message: Message | None) -> np.ndarray | None:
         if message is None:
@@ -125,92 +159,3 @@ class BagSequence:
                 boxes[self.bag.stamp(message)] = box_of(detections[0])
         absent = np.full(4, np.nan)
         return np.array([boxes.get(stamp, absent) for stamp in self.stamps])
-
-
-def find_topics(bag: Bag, given: dict[str, str | None]) -> dict[str, str]:
-    """
-    Return the topic of each camera that is there: by what was given, by name, then by encoding.
-
-    given: {'rgb': …, 'thermal': …}, each a topic, None to search, or '' to leave it out.
-    Raises TpfError, naming the topics that there are.
-    """
-    images = {
-        name: topic.kind
-        for name, topic in bag.topics.items()
-        if topic.kind in IMAGE_KINDS and topic.count
-    }
-    if not images:
-        there = ', '.join(f'{name} ({topic.kind})' for name, topic in bag.topics.items())
-        raise TpfError(f'{bag.path} has no images; its topics: {there or "none"}')
-    found = {camera: _given_topic(bag, topic, images) for camera, topic in given.items() if topic}
-    searched = [camera for camera, topic in given.items() if topic is None]
-    given_bases = {topic.removesuffix(COMPRESSED) for topic in found.values()}
-    free = [
-        name
-        for name in images
-        if not DERIVED.search(name.lower())
-        and (base := name.removesuffix(COMPRESSED)) not in given_bases
-        and (name == base or base not in images)
-    ]
-    for camera in searched:
-        named = [name for name in free if WORDS[camera] & _words(name)]
-        if named:
-            found[camera] = _only(bag, camera, named)
-            free.remove(found[camera])
-    unnamed = [name for name in free if not any(words & _words(name) for words in WORDS.values())]
-    for camera in searched:
-        kinds = {name: _camera_by_encoding(bag, name) for name in unnamed}
-        fitting = [name for name in unnamed if kinds[name] in (camera, None)]
-        if camera not in found and fitting:
-            found[camera] = _only(bag, camera, fitting)
-            unnamed.remove(found[camera])
-    if not found:
-        raise TpfError(
-            f'{bag.path} has no camera images; choose from its image topics with --rgb-topic or '
-            f'--thermal-topic: {", ".join(images)}'
-        )
-    for camera in searched:
-        if camera not in found:
-            log.warning('%s has no %s images: tracking with one camera', bag.path, camera)
-    return {camera: found[camera] for camera in DECODERS if camera in found}
-
-
-def _given_topic(bag: Bag, topic: str, images: dict[str, str]) -> str:
-    for name in topic, topic + COMPRESSED:
-        if name in images:
-            return name
-    if topic in bag.topics:
-        there = bag.topics[topic]
-        fault = f'{topic} of {bag.path} is {there.kind} with {there.count} messages, no images'
-    else:
-        fault = f'{bag.path} has no topic {topic}'
-    raise TpfError(f'{fault}; its image topics: {", ".join(images)}')
-
-
-def _only(bag: Bag, camera: str, names: list[str]) -> str:
-    """Return the one topic, or the one raw one, of several that could be this camera."""
-    raw = [name for name in names if name.removesuffix(COMPRESSED).endswith('image_raw')]
-    for choice in names, raw:
-        if len(choice) == 1:
-            return choice[0]
-    raise TpfError(
-        f'{bag.path} has {len(names)} topics that may be the {camera} camera; choose one with '
-        f'--{camera}-topic: {", ".join(names)}'
-    )
-
-
-def _words(name: str) -> set[str]:
-    """Return the words of a topic's name in lower case; camelCase counts as two."""
-    return {word.lower() for word in re.findall('[A-Z]+(?![a-z])|[A-Z]?[a-z]+', name)}
-
-
-def _camera_by_encoding(bag: Bag, name: str) -> str | None:
-    """'thermal' for deep pixels, 'rgb' for colour, None for 8-bit grey, which may be either."""
-    message = next(bag.messages([name]), None)
-    if message is None:  # damaged
-        return None
-    first = bag.decode(message)
-    encoding = getattr(first, 'encoding', None) or first.format.split(';')[0]
-    if encoding in DEEP:
-        return 'thermal'
-    return None if encoding in GREY else 'rgb'

@@ -5,12 +5,10 @@ rosbags parses the formats. What is added: metadata.yaml is not needed; a file t
 damaged is read up to there; messages come in order of time over all files of a recording.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 import heapq
-from io import BytesIO
 import logging
 from pathlib import Path
 import re
@@ -20,27 +18,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import apsw
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    MessageDefinition,
-    MessageDefinitionFormat,
-)
-from rosbags.rosbag1 import Reader as Ros1Reader
-from rosbags.rosbag2.errors import ReaderError
-from rosbags.rosbag2.storage_mcap import McapReader
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
-from tpf_tracker_ros.bags.mcap_records import (
-    end_of_data,
-    ends_whole,
-    MAGIC,
-    records_in_cut_chunk,
-)
+from ruamel.yaml import YAML
+from tpf_tracker_ros.bags.readers import McapFile, reason, Ros1File, SqliteFile
 from tpf_tracker_ros.bags.typestore import typestore, typestore_ros1
 from tpf_tracker_ros.bags.zstd import zstd
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import entries, substitute
 
-KINDS = ('.mcap', '.db3', '.bag')
+KINDS = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
+WRAPPED = ('.zstd', '.active')  # what may follow: compressed, still being recorded
+LOGS = ('-wal', '-journal')  # of sqlite, beside a file whose writer was killed
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 
 log = logging.getLogger(__name__)
@@ -48,40 +35,59 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Topic:
-    """Type, as in 'sensor_msgs/msg/Image', and number of messages."""
+    """Type, as in 'sensor_msgs/msg/Image', number of messages, and how they are serialized."""
 
     kind: str
     count: int
+    encoding: str = 'cdr'
+
+    @property
+    def readable(self) -> bool:
+        """Whether its messages can be decoded: those of ROS 2 and ROS 1."""
+        return self.encoding in ('cdr', 'ros1')
 
 
 @dataclass(frozen=True)
 class Message:
-    """A serialized message; time is the bag's, in ns."""
+    """A serialized message; time is the bag's, in ns; encoding 'cdr' (ROS 2) or 'ros1'."""
 
     topic: str
     kind: str
     time: int
     data: bytes
+    encoding: str = 'cdr'
 
 
 def bag_files(path: Path) -> list[Path]:
     """
     Return the files of a recording, in order: the file itself, or those in a folder; else none.
 
-    A folder with files of several formats holds conversions of one another: one format is taken.
+    Of a folder those that its metadata.yaml lists, all of one format where there is none: files
+    of several formats are conversions of one another.
     """
     if path.is_file():
         return [path] if _kind(path) else []
-    files = [file for file in path.glob('*') if file.is_file()]
+    files = [file for file in entries(path) if file.is_file()] if path.is_dir() else []
     for kind in KINDS:
         # Part 10 comes after part 9.
         found = sorted(
             (file for file in files if _kind(file) == kind),
             key=lambda file: ([int(part) for part in re.findall(r'\d+', file.name)], file.name),
         )
+        listed = [file for file in found if _plain(file.name) in (listed_files(path) or ())]
         if found:
-            return found
+            return listed or found
     return []
+
+
+def listed_files(folder: Path) -> list[str] | None:
+    """Names in a folder's metadata.yaml, without .zstd; None where it says nothing."""
+    try:
+        content = YAML(typ='safe', pure=True).load((folder / 'metadata.yaml').read_bytes())
+        names = content['rosbag2_bagfile_information']['relative_file_paths']
+        return [_plain(Path(name).name) for name in names] or None
+    except Exception:  # absent, cut, of another program: the files speak for themselves
+        return None
 
 
 class Bag:
@@ -101,13 +107,14 @@ class Bag:
             raise TpfError(f'{path} is no bag; give a .mcap, .db3 or .bag file or their folder')
         self._warned: set[Path] = set()
         self._unpacked = self._unpack()
-        self._ros1 = _kind(self._files[0]) == '.bag'
+        self._compare_with_metadata()
         self.topics: dict[str, Topic] = {}
         with ExitStack() as stack:
             for _, reader in self._readers(stack):
-                for topic in reader.connections:
-                    before = self.topics.get(topic.topic, Topic(topic.msgtype, 0))
-                    self.topics[topic.topic] = Topic(topic.msgtype, before.count + topic.msgcount)
+                for each in reader.connections:
+                    before = self.topics.get(each.topic)
+                    count = each.msgcount + (before.count if before else 0)
+                    self.topics[each.topic] = Topic(each.msgtype, count, _encoding(each))
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
         """All messages of these topics (None: of all), serialized, in order of the bag's time."""
@@ -117,21 +124,26 @@ class Bag:
 
     def decode(self, message: Message) -> Any:
         """Give the message as an object of rosbags' classes. Raises TpfError on unknown types."""
+        if message.encoding not in ('cdr', 'ros1'):
+            raise TpfError(
+                f'{self.path}: messages of {message.topic} are {message.encoding}, not ROS; '
+                'convert the recording to ROS 2 messages'
+            )
         try:
-            if self._ros1:
+            if message.encoding == 'ros1':
                 return typestore_ros1().deserialize_ros1(message.data, message.kind)
             return typestore().deserialize_cdr(message.data, message.kind)
         except Exception as error:  # rosbags raises whatever its parser stumbles on
             raise TpfError(
                 f'{self.path}: message of {message.topic} at {message.time} ns is no '
-                f'{message.kind}: {_reason(error)}'
+                f'{message.kind}: {reason(error)}'
             ) from error
 
     def stamp(self, message: Message) -> int:
         """Header stamp in ns, without decoding the rest; the bag's time where it is zero."""
         if len(message.data) < 12:
             return message.time
-        order = '<' if self._ros1 or message.data[1] & 1 else '>'
+        order = '<' if message.encoding == 'ros1' or message.data[1] & 1 else '>'
         seconds, nanoseconds = struct.unpack_from(f'{order}iI', message.data, 4)
         return seconds * 10**9 + nanoseconds or message.time
 
@@ -139,18 +151,20 @@ class Bag:
         """Open each file that can be opened until the stack closes it."""
         opened = 0
         for file in self._files:
-            readers = {'.mcap': _Mcap, '.db3': _Sqlite, '.bag': Ros1Reader}
-            reader = readers[_kind(file)](self._unpacked.get(file, file))
+            reader = None
             try:
+                reader = KINDS[_kind(file)](self._unpacked.get(file, file))
                 reader.open()
             except Exception as error:  # rosbags raises whatever its parsers stumble on
                 if file is self._files[-1] and not opened:
-                    raise TpfError(f'{file} cannot be read as a bag: {_reason(error)}') from error
-                self._warn(file, f'cannot be read and is left out: {_reason(error)}')
+                    raise TpfError(
+                        f'{file} cannot be read as a bag: {reason(error)}{substitute(file)}'
+                    ) from error
+                self._warn(file, f'cannot be read and is left out: {reason(error)}')
                 continue
             stack.callback(reader.close)
             opened += 1
-            if getattr(reader, 'cut', None):
+            if reader.cut:
                 self._warn(file, reader.cut)
             yield file, reader
 
@@ -162,24 +176,51 @@ class Bag:
             for connection, time, data in reader.messages(wanted):
                 if data[:4] == ZSTD_MAGIC:
                     data = zstd.decompress(data)
-                yield Message(connection.topic, connection.msgtype, time, data)
+                encoding = _encoding(connection)
+                yield Message(connection.topic, connection.msgtype, time, data, encoding)
         except Exception as error:  # rosbags raises whatever its parsers stumble on
-            self._warn(file, f'is damaged; it is read up to there: {_reason(error)}')
+            self._warn(file, f'is damaged; it is read up to there: {reason(error)}')
 
     def _unpack(self) -> dict[Path, Path]:
-        """*.zstd files and what is in them, which lives as long as this object."""
-        compressed = [file for file in self._files if file.suffix == '.zstd']
-        if not compressed:
+        """Files to be read in the place of others, which live as long as this object."""
+        logs = {file: [Path(f'{file}{end}') for end in LOGS] for file in self._files}
+        logs = {file: [each for each in beside if each.is_file() and each.stat().st_size]
+                for file, beside in logs.items()}  # fmt: skip
+        changed = [file for file in self._files if file.suffix == '.zstd' or logs[file]]
+        if not changed:
             return {}
         self._folder = TemporaryDirectory(prefix='tpf_bag_')
-        unpacked = {file: Path(self._folder.name) / file.stem for file in compressed}
-        for packed, plain in unpacked.items():
-            with packed.open('rb') as file, plain.open('wb') as out:
-                try:
-                    shutil.copyfileobj(zstd.open(file), out)
-                except (EOFError, zstd.ZstdError) as error:
-                    self._warn(packed, f'is cut; it is read up to the cut: {_reason(error)}')
+        unpacked = {}
+        for number, file in enumerate(changed):
+            plain = Path(self._folder.name) / f'{number}_{_plain(file.name)}'
+            unpacked[file] = plain
+            try:
+                if file.suffix == '.zstd':
+                    with file.open('rb') as packed, plain.open('wb') as out:
+                        shutil.copyfileobj(zstd.open(packed), out)
+                else:
+                    _merge(file, logs[file], plain)
+            except (EOFError, zstd.ZstdError) as error:
+                self._warn(file, f'is cut; it is read up to the cut: {reason(error)}')
+            except apsw.Error as error:
+                self._warn(file, f'is read without {logs[file][0].name}: {reason(error)}')
+                shutil.copyfile(file, plain)
         return unpacked
+
+    def _compare_with_metadata(self) -> None:
+        listed = listed_files(self.path) if self.path.is_dir() else None
+        if listed is None:
+            return
+        there = {_plain(file.name) for file in entries(self.path) if _kind(file)}
+        used = {_plain(file.name) for file in self._files}
+        kind = _kind(self._files[0])
+        for name in sorted(there - used):
+            if name not in listed and _kind(Path(name)) == kind:
+                log.warning('%s is not listed in its metadata.yaml; it is left out',
+                            self.path / name)  # fmt: skip
+        absent = [name for name in listed if name not in there]
+        if absent:
+            log.warning('%s lacks %s, which its metadata.yaml lists', self.path, ', '.join(absent))
 
     def _warn(self, file: Path, text: str) -> None:
         if file not in self._warned:
@@ -187,125 +228,35 @@ class Bag:
             log.warning('%s %s', file, text)
 
 
-class _Mcap(McapReader):
-    """rosbags' reader, and a walk over the records where there is no usable index."""
-
-    cut = ''
-    _rest: McapReader | None = None  # the records in the chunk through which the cut goes
-
-    def open(self) -> None:  # noqa: A003
-        try:
-            super().open()
-            return
-        except Exception as error:
-            with self.path.open('rb') as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    raise
-            self.cut = f'has no usable index; it is read record by record: {_reason(error)}'
-            if not ends_whole(self.path):
-                self.cut = 'is cut or was never closed; it is read up to the cut'
-        self.bio = self.path.open('rb')
-        self._scan(len(MAGIC))
-        with suppress(Exception):  # damaged, not cut: nothing to save there
-            rest = _Mcap(self.path)
-            rest.bio = BytesIO(records_in_cut_chunk(self.bio, self.data_end))
-            rest._scan(0)
-            self._rest = rest
-        parts = [self] if self._rest is None else [self, self._rest]
-        counts = Counter()
-        for part in parts:
-            counts.update(part.statistics.channel_message_counts)
-        known = {connection.id: connection for part in parts for connection in part.connections}
-        self.connections = [known[key]._replace(msgcount=counts[key]) for key in known]
-
-    def _scan(self, start: int) -> None:
-        """Learn topics and counts from the records themselves, up to the last good one."""
-        self.data_start, self.data_end = start, end_of_data(self.bio, start)
-        try:
-            self.meta_scan()
-        except Exception:  # a chunk of the right length with other contents: end before it
-            self.data_end = end_of_data(self.bio, start, before=self.bio.tell())
-            self.meta_scan()
-
-    def messages(
-        self,
-        connections: Collection[Connection],
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[tuple[Connection, int, bytes]]:
-        if self.chunks:
-            yield from super().messages(connections, start, stop)
-            return
-        # Without an index rosbags insists on sorted times; the order of arrival is as good.
-        yield from self.messages_scan(connections, start, stop)
-        if self._rest:
-            yield from self._rest.messages_scan(connections, start, stop)
-
-
-class _Sqlite(Sqlite3Reader):
-    """rosbags' reader, and a walk over the rows where the file is cut."""
-
-    cut = ''
-
-    def open(self) -> None:  # noqa: A003
-        try:
-            super().open()
-            return
-        except ReaderError:
-            self.dbconn = apsw.Connection(
-                f'file:{self.path}?immutable=1',
-                flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
-            )
-            # Otherwise sqlite refuses a file that is shorter than its header says.
-            self.dbconn.execute('PRAGMA writable_schema=ON')
-            topics = list(self.dbconn.execute('SELECT id, name, type FROM topics'))
-        self.cut = 'is cut; it is read up to the cut'
-        counts = Counter(row[0] for row in self._rows())
-        self.connections = [
-            Connection(
-                id=key,
-                topic=name,
-                msgtype=kind,
-                msgdef=MessageDefinition(MessageDefinitionFormat.NONE, ''),
-                digest='',
-                msgcount=counts[key],
-                ext=ConnectionExtRosbag2('cdr', []),
-                owner=self,
-            )
-            for key, name, kind in topics
-        ]
-
-    def messages(
-        self,
-        connections: Collection[Connection],
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[tuple[Connection, int, bytes]]:
-        if not self.cut:
-            yield from super().messages(connections, start, stop)
-            return
-        wanted = {connection.id: connection for connection in connections}
-        for key, time, data in self._rows():
-            if key in wanted:
-                yield wanted[key], time, data
-
-    def _rows(self) -> Iterator[tuple[int, int, bytes]]:
-        rows = self.dbconn.execute('SELECT topic_id, timestamp, data FROM messages NOT INDEXED')
-        try:
-            for row in rows:
-                if not row[2]:  # of the page through which the cut goes
-                    return
-                yield row
-        except apsw.CorruptError:
-            return
-
-
 def _kind(file: Path) -> str | None:
-    """'.mcap', '.db3' or '.bag', also where '.zstd' follows; None for other files."""
-    suffix = Path(file.stem).suffix if file.suffix == '.zstd' else file.suffix
+    """'.mcap', '.db3' or '.bag', also where '.zstd' or '.active' follows; None for others."""
+    suffix = Path(_plain(file.name)).suffix
     return suffix if suffix in KINDS else None
 
 
-def _reason(error: Exception) -> str:
-    """One line of what a library had to say."""
-    return ' '.join(str(error).split()) or type(error).__name__
+def _plain(name: str) -> str:
+    """Name of a file without what wraps it."""
+    path = Path(name)
+    return path.stem if path.suffix in WRAPPED else name
+
+
+def _encoding(connection: Any) -> str:
+    """How the messages of one of rosbags' connections are serialized."""
+    return getattr(connection.ext, 'serialization_format', 'ros1')
+
+
+def _merge(file: Path, logs: list[Path], plain: Path) -> None:
+    """
+    Copy a database with what its writer left beside it, and let sqlite put them together.
+
+    The recording itself stays untouched. Raises apsw.Error.
+    """
+    shutil.copyfile(file, plain)
+    for beside in logs:
+        shutil.copyfile(beside, Path(f'{plain}{beside.name.removeprefix(file.name)}'))
+    database = apsw.Connection(str(plain))
+    try:
+        database.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()
+        database.execute('PRAGMA journal_mode=DELETE').fetchall()
+    finally:
+        database.close()

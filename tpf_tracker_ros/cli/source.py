@@ -20,17 +20,19 @@ def open_source(
     thermal_topic: str | None = None,
     homography: str | None = None,
     slop_ms: float | None = None,
+    thermal_offset_ms: float | None = None,
 ) -> Sequence:
     """
     Open a bag, a benchmark sequence's folder, or (source None) folders of images and videos.
 
     Topics are for bags; slop_ms, the largest time between the images of a pair, for bags and
-    videos: see BagSequence and MediaSequence. homography: nine numbers with commas, thermal px to
-    RGB px, row by row.
+    videos; thermal_offset_ms is added to the stamps of thermal images: see BagSequence and
+    MediaSequence. homography: nine numbers with commas, thermal px to RGB px, row by row.
     Raises TpfError on what is none of these.
     """
     register = None if homography is None else register_by(_numbers(homography))
-    pairing = {} if slop_ms is None else {'slop_ns': round(slop_ms * 1e6)}
+    given = {'slop_ns': slop_ms, 'thermal_offset_ns': thermal_offset_ms}
+    pairing = {name: round(ms * 1e6) for name, ms in given.items() if ms is not None}
     if source is None:
         return MediaSequence(rgb, thermal, register=register, **pairing)
     if rgb is not None or thermal is not None:

@@ -31,6 +31,7 @@ from tpf_tracker_ros.cli.words import examples, tracker_settings
 @click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
 @click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
 @click.option('--slop-ms', type=click.FloatRange(0), help='Most ms between paired images. [15]')
+@click.option('--thermal-offset-ms', type=float, help='Added to thermal stamps for pairing. [0]')
 @click.option('--homography', help='Nine numbers with commas, thermal px to rgb px. [registered]')
 @click.option('--frames', type=click.IntRange(1), help='Stop after so many frames.')
 @click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
@@ -49,6 +50,7 @@ def track(
     rgb_topic: str | None,
     thermal_topic: str | None,
     slop_ms: float | None,
+    thermal_offset_ms: float | None,
     homography: str | None,
     frames: int | None,
     video: Path | None,
@@ -76,6 +78,7 @@ def track(
         rgb_topic=rgb_topic,
         thermal_topic=thermal_topic,
         slop_ms=slop_ms,
+        thermal_offset_ms=thermal_offset_ms,
         homography=homography,
     )
     tracker = load_tracker(model, device=device, checkpoint=checkpoint, **settings)

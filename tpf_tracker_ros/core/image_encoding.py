@@ -1,7 +1,7 @@
 """
-Pixels of image messages and image files, without ROS: the node, the bag reader and folders of
-images all decode here, by one table.
+Pixels of image messages and image files, without ROS.
 
+The node, the bag reader and folders of images all decode here, by one table.
 A message is anything with the fields of sensor_msgs/Image (encoding, height, width, step,
 is_bigendian, data) or sensor_msgs/CompressedImage (format, data): rclpy's and rosbags' classes
 both are. cv_bridge is not used: its mono16 to mono8 divides by 257, which leaves two grey levels
@@ -76,7 +76,7 @@ GREY = ('mono8', '8UC1')
 class ImageFile(NamedTuple):
     """A file's suffix and contents; decoded like a message, but turned as its EXIF tag says."""
 
-    format: str
+    format: str  # noqa: A003
     data: bytes
 
 
@@ -109,19 +109,26 @@ def decode_thermal(message: Any) -> np.ndarray:
     return image.astype(np.float32) if image.dtype in (np.int16, np.float64) else image
 
 
-def looks_thermal(message: Any) -> bool | None:
+def looks_like(message: Any) -> str:
     """
-    Whether the pixels are a thermal camera's: counts are, colour is not; None for 8-bit grey.
+    Tell what the pixels say of the camera: 'counts' (thermal), 'colour' (RGB) or 'grey' (either).
 
-    A picture that is stored in colour but grey in each pixel counts as grey. Raises TpfError.
+    By the encoding, also that before compression; where it may be both, as YUV and plain JPEG, a
+    picture without colours counts as grey. Raises TpfError.
     """
     name, image = _decode(message)
-    if name in COUNTS:
-        return True
-    if name in GREY:
-        return None
+    sent = getattr(message, 'format', name).partition(';')[0].strip()
+    sent = sent if sent in ENCODINGS else name
+    if sent in COUNTS:
+        return 'counts'
+    if sent in GREY:
+        return 'grey'
+    raw = not hasattr(message, 'format')
+    if re.match('rgb|bgr|bayer', sent) or (raw and ENCODINGS[name].channels > 2):
+        return 'colour'
     rgb = _convert(name, image, ENCODINGS[name].to_rgb)
-    return None if (np.ptp(rgb, axis=2) <= (rgb.max() >> 5)).all() else False
+    # Neither noise nor compression makes more of a grey picture than this.
+    return 'grey' if (np.ptp(rgb, axis=2) <= 4 + (rgb.max() >> 5)).all() else 'colour'
 
 
 def encoding_of(image: np.ndarray) -> str:

@@ -41,8 +41,8 @@ class MediaSequence:
     rgb, thermal: a folder of images or a video each; None where that camera is left out.
     ground_truth: float64 (N, 4) x, y, w, h px, or None. fps: for the stamps of image folders.
     register: brings thermal images onto the RGB grid; None where they lie on it already.
-    slop_ns: largest distance in time of the frames of two videos. first: number of the first
-    frame that is given out.
+    slop_ns: largest distance in time of the frames of two videos. thermal_offset_ns: added to
+    the thermal video's times. first: number of the first frame that is given out.
     numbers: of the frames, by the names of their files; positions where those tell none.
     rows: (N,) of the frames in tables of boxes; positions, unless the table says otherwise.
     A frame that one camera lacks is given out with the other's image, and a note names it.
@@ -60,6 +60,7 @@ class MediaSequence:
         fps: float = 30.0,
         register: Register | None = None,
         slop_ns: int = 15_000_000,
+        thermal_offset_ns: int = 0,
         first: int | None = None,
     ) -> None:
         given = {'rgb': rgb, 'thermal': thermal}
@@ -78,7 +79,8 @@ class MediaSequence:
         if all(isinstance(each, ImageFolder) for each in frames):
             self.numbers = pair_folders(self.name, *frames, first=first)
         elif all(isinstance(each, Video) for each in frames):
-            self._times = pair_videos(self.name, *frames, slop_ns=slop_ns)
+            pairing = {'slop_ns': slop_ns, 'thermal_offset_ns': thermal_offset_ns}
+            self._times = pair_videos(self.name, *frames, **pairing)
         else:
             self._times = next(each.times for each in frames if isinstance(each, Video))
             check_counts(self.name, *frames)
@@ -185,7 +187,14 @@ def check_counts(name: str, *cameras: Frames) -> None:
         )
 
 
-def pair_videos(name: str, video: Video, other: Video | None = None, *, slop_ns: int) -> list[int]:
+def pair_videos(
+    name: str,
+    video: Video,
+    other: Video | None = None,
+    *,
+    slop_ns: int,
+    thermal_offset_ns: int = 0,
+) -> list[int]:
     """
     Choose the frames of two videos that are within slop_ns, as bags are paired; return stamps.
 
@@ -195,19 +204,21 @@ def pair_videos(name: str, video: Video, other: Video | None = None, *, slop_ns:
         return video.times
     cameras = {'rgb': video, 'thermal': other}
     frames = [(t, camera, i) for camera, each in cameras.items() for i, t in enumerate(each.times)]
-    pairer = FramePairer(slop_ns=slop_ns, depth=256)
-    pairs = [pair for t, camera, i in sorted(frames) for pair in pairer.add(camera, t, i)]
+    pairer = FramePairer(slop_ns=slop_ns, thermal_offset_ns=thermal_offset_ns, depth=256)
+    frames.sort(key=lambda frame: frame[0] + (frame[1] == 'thermal') * thermal_offset_ns)
+    pairs = [pair for t, camera, i in frames for pair in pairer.add(camera, t, i)]
     pairs += pairer.flush()
     limit = f'{slop_ns / 1e6:g} ms'
     if 2 * pairer.paired < min(len(video), len(other)):
-        rgb, thermal = (np.array(each.times) for each in cameras.values())
+        rgb, thermal = np.array(video.times), np.array(other.times) + thermal_offset_ns
         after = np.searchsorted(thermal, rgb)
         near = [thermal[place.clip(0, len(thermal) - 1)] for place in (after - 1, after)]
         largest = np.abs(near - rgb).min(0).max() / 1e6
         raise TpfError(
             f'{name}: {pairer.paired} of {len(video)} rgb and {len(other)} thermal frames are '
             f'within {limit} of each other, by the times in the files; the largest distance is '
-            f'{largest:.0f} ms; bring them to one rate and start (ffmpeg -r), or give --slop-ms'
+            f'{largest:.0f} ms; bring them to one rate and start (ffmpeg -r), or give '
+            '--slop-ms or --thermal-offset-ms'
         )
     left_out = ' and '.join(f'{n} {camera}' for camera, n in pairer.unpaired.items() if n)
     if left_out or pairer.single:

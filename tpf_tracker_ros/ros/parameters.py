@@ -134,8 +134,8 @@ TABLE = {
         ),
         Parameter('queue_depth', 16, 'frames that wait for a partner', low=2, high=500),
         _live('slop_ms', 15.0, 'largest time between the images of a pair', low=0, high=10_000),
-        _live('rgb_offset_ms', 0.0, 'added to RGB stamps for pairing', low=-1e8, high=1e8),
-        _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e8, high=1e8),
+        _live('rgb_offset_ms', 0.0, 'added to RGB stamps for pairing', low=-1e13, high=1e13),
+        _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e13, high=1e13),
         _live(
             'camera_timeout_ms', 300.0,
             'a camera so far behind the other is dead: go on with the other', low=1, high=1e6,
