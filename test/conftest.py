@@ -11,6 +11,7 @@ import cv2
 from hypothesis import settings
 import numpy as np
 import pytest
+import toy_tracker  # noqa: F401  registers its model, which all that walks the registry meets
 from tpf_tracker_ros.data.panned import panned_set
 
 # A busy machine makes an example slow, not wrong.

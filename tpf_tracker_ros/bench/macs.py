@@ -16,7 +16,7 @@ def count_macs(run: Callable[[], object]) -> dict[str, int]:
         run()
     counts = {'convolution': 0, 'linear': 0, 'attention': 0}
     kinds = {'convolution': 'convolution', 'addmm': 'linear', 'mm': 'linear'}
-    for operation, flops in counter.get_flop_counts()['Global'].items():
+    for operation, flops in counter.get_flop_counts().get('Global', {}).items():
         name = str(operation).split('.')[1]
         counts[kinds.get(name, 'attention')] += flops // 2
     return counts

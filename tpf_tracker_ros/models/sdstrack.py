@@ -86,11 +86,11 @@ class TwoModalityBlock(Block):
         self.MLP_X_X_DTE_Adapter = Adapter(dim, adapter_dim)
 
     def attend(
-        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None
+        self, x: Tensor, *, query: int | None = None, bias: Tensor | None = None, skip: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        attended, paid = self.attn(self.norm1(x), query=query, bias=bias)
+        attended, paid = self.attn(self.norm1(x), query=query, bias=bias, skip=skip)
         rgb, other = attended.chunk(2)
-        return x + torch.cat([rgb, other + self.Space_X_DTE_Adapter(other)]), paid
+        return x[:, skip:] + torch.cat([rgb, other + self.Space_X_DTE_Adapter(other)]), paid
 
     def transform(self, x: Tensor) -> Tensor:
         normed = self.norm2(x)

@@ -35,6 +35,7 @@ class TpfConfig:
     mlp_ratio: float = 4.0
     ce_blocks: tuple[int, ...] = (3, 6, 9)  # blocks with candidate elimination
     ce_keep: float = 0.7  # share of search tokens that such a block keeps
+    share_mass: bool = True  # two equal templates are exactly one, as imported weights need it
     head_channels: int = 256
     pfa_channels: int = 32
     pfa_stride: int = 4  # px of a cell of the grid that the mixers run on; 1: every pixel
@@ -75,6 +76,7 @@ class Tpf(TrackingNetwork):
             stem=config.stem,
             ce_blocks=config.ce_blocks,
             ce_keep=config.ce_keep,
+            share_mass=config.share_mass,
         )
         self.box_head = CentreHead(config.dim, config.head_channels)
         self.segment_dynamic = nn.Parameter(torch.zeros(1, 1, config.dim))
@@ -158,6 +160,7 @@ def tpf_tiny() -> Tpf:
             heads=3,
             mlp_ratio=2.0,
             ce_blocks=(),
+            share_mass=False,  # trained with two templates as they are
             head_channels=48,
             pfa_channels=16,
             pfa_stride=8,

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import nn, Tensor
 import torch.nn.functional as F
+from tpf_tracker_ros.core.errors import TpfError
 
 
 class PatchEmbed(nn.Module):
@@ -236,9 +237,15 @@ class Block(nn.Module):
         templates: int,
         centre: int,
         bias: Tensor | None = None,
+        skip: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, templates + n, D) and the original indices (B, n) of the search tokens."""
-        x, paid = self.attend(x, query=centre if self.eliminates else None, bias=bias)
+        """
+        Tokens (B, templates + n, D) and the original indices (B, n) of the search tokens.
+
+        skip: see Attention.forward; not of a block that eliminates.
+        """
+        query = centre if self.eliminates else None
+        x, paid = self.attend(x, query=query, bias=bias, skip=skip)
         if paid is not None:
             # Pruned before the MLP, so that pruned tokens cost nothing in it.
             scores = paid.mean(1)[:, templates:]
@@ -251,7 +258,9 @@ class VisionTransformer(nn.Module):
     Tokens of one or two templates and of the search image through one stream.
 
     grid_z, grid_x: tokens along a side of template and search. ce_blocks: the blocks that
-    keep only ceil(ce_keep * n) of their n search tokens. block: makes a Block of its arguments.
+    keep only ceil(ce_keep * n) of their n search tokens. share_mass: K templates share the
+    attention of one (see template_bias). block: makes a Block of its arguments.
+    Raises TpfError on an unknown stem, one of PatchEmbed ('patch') and ConvStem ('conv').
     """
 
     def __init__(
@@ -267,10 +276,16 @@ class VisionTransformer(nn.Module):
         stem: str,
         ce_blocks: tuple[int, ...],
         ce_keep: float,
+        share_mass: bool = True,
         block: Callable[[int, int, float, float], nn.Module] = Block,
     ) -> None:
         super().__init__()
-        self.grid_z, self.grid_x = grid_z, grid_x
+        if stem not in ('patch', 'conv'):
+            raise TpfError(f"unknown stem {stem!r}; choose 'patch' or 'conv'")
+        beyond = [i for i in ce_blocks if not 0 <= i < depth]
+        if beyond:
+            raise TpfError(f'ce_blocks names block {beyond[0]}, but there are 0 to {depth - 1}')
+        self.grid_z, self.grid_x, self.share_mass = grid_z, grid_x, share_mass
         if stem == 'patch':
             self.patch_embed = PatchEmbed(dim, stride)
             # Both belong to the published checkpoints; the one-stream forward uses neither.
@@ -325,8 +340,13 @@ class VisionTransformer(nn.Module):
         """
         count = templates.shape[1]
         x, kept = self.place(templates, search, segments), self.candidates(search)
+        alike = count // self.grid_z**2 if self.share_mass else 1
+        last, skip = self.blocks[-1], 0
         for block in self.blocks:
-            x, kept = block(x, kept, templates=count, centre=self.centre)
+            if block is last and not block.eliminates and taps is None:
+                skip = count  # nothing reads the templates after it
+            bias = template_bias(x, count, alike)
+            x, kept = block(x, kept, templates=count, centre=self.centre, bias=bias, skip=skip)
             if taps is not None:
                 taps.append(x)
-        return self.restore(self.norm(x[:, count:]), kept)
+        return self.restore(self.norm(x[:, count - skip :]), kept)
