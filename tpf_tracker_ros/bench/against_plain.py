@@ -23,7 +23,7 @@ from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
-from tpf_tracker_ros.tracking.load import load_tracker
+from tpf_tracker_ros.tracking.load import load_tracker, model_settings
 
 REPEATS = 6
 # In a process of its own: what loading takes from the first import of torch on is not counted.
@@ -43,11 +43,12 @@ def cost_ratios(names: list[str]) -> dict[str, dict[str, float]]:
     """
     Return for each model, and for 'plain', ms of a search step and its ratio to plain.
 
-    step: merging the pair, keeping nothing, searching with all templates it takes.
+    step: merging the pair, keeping nothing, searching with as many templates as its settings use.
     """
     base = create_model('tpf_base').eval()
     steps = {'plain': _plain_step(base)}
-    steps |= {name: _step(create_model(name).eval()) for name in names}
+    for name in names:
+        steps[name] = _step(create_model(name).eval(), model_settings(name).templates)
     times = _in_turns(steps, REPEATS)
     return {
         name: {
@@ -107,11 +108,11 @@ def _plain_step(base: Tpf) -> Callable[[], object]:
     return lambda: base.search(kept, search)
 
 
-def _step(network: TrackingNetwork) -> Callable[[], object]:
+def _step(network: TrackingNetwork, templates: int = 2) -> Callable[[], object]:
     kept = network.template(network.merge(*_normalised(network, 'template')))
-    templates = torch.stack([kept] * network.max_templates, 1)
+    kept = torch.stack([kept] * min(templates, network.max_templates), 1)
     pair = _normalised(network, 'search')
-    return lambda: network.search(templates, network.merge(*pair))
+    return lambda: network.search(kept, network.merge(*pair))
 
 
 def _normalised(network: TrackingNetwork, view: str) -> list[Tensor]:

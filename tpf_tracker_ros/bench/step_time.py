@@ -44,6 +44,7 @@ def bench_model(
     Milliseconds. times_faster: the median over frames of the plain step's time over the
     engine's. agreement: mean IoU with the plain path's boxes for the same crops.
     """
+    network.max_templates = min(config.templates, network.max_templates)
     with tempfile.TemporaryDirectory() as folder:
         engines = make_engines(network, device, Path(folder))
     trackers = {kind: SearchTracker(engine, config) for kind, engine in engines.items()}
@@ -57,7 +58,7 @@ def bench_model(
         'device': torch.cuda.get_device_name(device) if device != 'cpu' else 'cpu',
         'threads': torch.get_num_threads(),
         'parameters': sum(p.numel() for p in network.parameters()),
-        'macs': step_macs(network.name),
+        'macs': step_macs(network.name, templates=config.templates),
         'parts_ms': time_parts(Engine(network, device).network, device),
         'engines': rows,
         'resident_mb': resident_mb(),
@@ -153,12 +154,13 @@ def _milliseconds(run: Callable[[], object], device: str) -> float:
 
 
 @torch.inference_mode()
-def step_macs(name: str) -> dict[str, int]:
+def step_macs(name: str, *, templates: int = 2) -> dict[str, int]:
     """Multiply-adds of one step by kind, and those of merging the two images."""
     with torch.device('meta'):
         network = create_model(name).eval()
-    templates, rgb, thermal = _search_inputs(network, 'meta')
-    counts = count_macs(lambda: network.search(templates, network.merge(rgb, thermal)))
+    network.max_templates = min(templates, network.max_templates)
+    kept, rgb, thermal = _search_inputs(network, 'meta')
+    counts = count_macs(lambda: network.search(kept, network.merge(rgb, thermal)))
     merge = count_macs(lambda: network.merge(rgb, thermal))
     return {**counts, 'merge': merge['convolution'] + merge['linear']}
 

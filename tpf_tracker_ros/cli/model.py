@@ -110,16 +110,26 @@ def _bench(
 @click.option('--int8', is_flag=True, help='Quantize matrix products: smaller, less exact.')
 @click.option('--frames', default=150, show_default=True, help='Length of the check.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder to write.')
+@tracker_settings
 def export_model(
-    model: str, checkpoint: Path | None, form: str, int8: bool, frames: int, out: Path
+    model: str,
+    checkpoint: Path | None,
+    form: str,
+    int8: bool,
+    frames: int,
+    out: Path,
+    settings: dict,
 ) -> None:
     """Export for CPUs, and check on a synthetic film that the boxes stay the same."""
     from tpf_tracker_ros.bench.agreement import check_export
     from tpf_tracker_ros.data.film import WorldSequence
     from tpf_tracker_ros.engines import export
     from tpf_tracker_ros.models.checkpoint import load_model
+    from tpf_tracker_ros.tracking.load import model_settings
 
-    export.export_model(load_model(model, checkpoint), out, form=form, int8=int8)
+    network = load_model(model, checkpoint)
+    network.max_templates = min(model_settings(model, **settings).templates, network.max_templates)
+    export.export_model(network, out, form=form, int8=int8)
     overlap = check_export(out, WorldSequence(0, frames=frames))
     click.echo(f'{out}: boxes agree with the plain path to a mean IoU of {overlap:.4f}')
 
@@ -127,14 +137,15 @@ def export_model(
 @click.command(
     'import-weights',
     epilog=examples(
-        'tpf import-weights OSTrack_ep0300.pth.tar --model tpf_base --out weights.safetensors'
+        'tpf import-weights OSTrack_ep0300.pth.tar --model tpf_base --out weights.safetensors',
+        'tpf import-weights CKD_ep0010.pth.tar --model ckd_base --out ckd.safetensors',
     ),
 )
 @click.argument('file', type=click.Path(path_type=Path))
 @click.option('--model', default='tpf_base', show_default=True, help='See: tpf models.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='The .safetensors.')
 def import_weights(file: Path, model: str, out: Path) -> None:
-    """Convert a published OSTrack, DropMAE or DropTrack checkpoint; nothing in it is run."""
+    """Convert a published checkpoint, of OSTrack, CKD, SDSTrack, ...; nothing in it is run."""
     from tpf_tracker_ros.models.import_weights import import_weights
 
     click.echo(import_weights(file, model, out))

@@ -40,15 +40,20 @@ def fastest_engine(network: TrackingNetwork, device: str) -> Engine:
     return Engine(network, device)
 
 
-def load_engine(name: str, device: str, checkpoint: Path | None) -> Engine:
+def load_engine(name: str, device: str, checkpoint: Path | None, *, templates: int = 2) -> Engine:
     """
     Return the engine of a model with the weights of a checkpoint; None: those in the package.
 
     checkpoint: a safetensors file, or a folder of `tpf export`, which runs as it was exported.
+    templates: how many are used at once, if the network takes so many: one costs less.
     Raises TpfError on a missing or broken file, and on one of another model.
     """
     if checkpoint is None or not checkpoint.is_dir():
-        return fastest_engine(load_model(name, checkpoint), device)
+        network = load_model(name, checkpoint)
+        network.max_templates = min(templates, network.max_templates)
+        return fastest_engine(network, device)
     if device != 'cpu':
         raise TpfError(f'export {checkpoint} runs on cpu, not on {device}; give device cpu')
-    return ExportedEngine(load_model(name, checkpoint / 'weights.safetensors'), checkpoint)
+    network = load_model(name, checkpoint / 'weights.safetensors')
+    network.max_templates = min(templates, network.max_templates)
+    return ExportedEngine(network, checkpoint)

@@ -31,7 +31,7 @@ LEAST_WEIGHTS = 96 * 96
 
 def export_model(network: TrackingNetwork, out: Path, *, form: str, int8: bool = False) -> None:
     """
-    Write the export folder of a network whose weights are loaded.
+    Write the export folder of a network whose weights are loaded, for its max_templates.
 
     form: 'onnx' or 'torchscript'. int8: quantize the weights of matrix products, and their
     inputs as they come (dynamic quantization). Raises TpfError when a package is missing or the
@@ -49,7 +49,12 @@ def export_model(network: TrackingNetwork, out: Path, *, form: str, int8: bool =
         for step, (module, inputs) in {**merge, **traceable_steps(network)}.items():
             write(module.eval(), inputs, out / f'{step}{SUFFIXES[form]}', int8)
     save_weights(network, out / 'weights.safetensors')
-    info = {'model': network.name, 'format': form, 'int8': int8}
+    info = {
+        'model': network.name,
+        'format': form,
+        'int8': int8,
+        'templates': network.max_templates,
+    }
     write_file(out / 'export.json', json.dumps(info, indent=2).encode() + b'\n')
 
 

@@ -35,7 +35,14 @@ class ExportedEngine(Engine):
 
     def __init__(self, network: TrackingNetwork, folder: Path, *, native: bool = True) -> None:
         super().__init__(network, 'cpu')
-        form = read_info(folder)['format']
+        info = read_info(folder)
+        form, templates = info['format'], info.get('templates', self.max_templates)
+        if templates != self.max_templates:
+            raise TpfError(
+                f'export {folder} takes {templates} templates, these settings use '
+                f'{self.max_templates}; '
+                'export again with the same --set'
+            )
         load = OnnxStep if form == 'onnx' else torch.jit.load
         try:
             steps = {name: load(folder / f'{name}{SUFFIXES[form]}') for name in STEPS}

@@ -10,7 +10,12 @@ from tpf_tracker_ros.models.checkpoint import check_keys, save_weights
 from tpf_tracker_ros.models.pickled import LazyTensor, open_pickled
 from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
-WRAPPERS = ('net', 'state_dict', 'model')  # under which training checkpoints hold the weights
+WRAPPERS = (
+    'net',
+    'state_dict',
+    'model',
+    'model_state_dict',
+)  # under which training checkpoints hold the weights
 
 
 def import_weights(path: Path, model_name: str, out: Path) -> str:
@@ -49,8 +54,8 @@ def read_network(path: Path, *, unused: Callable[[str], bool]) -> tuple[dict[str
     """
     Take the weights of a training checkpoint, or of a file that holds only them.
 
-    In a checkpoint they lie under 'net', 'state_dict' or 'model'; of a model in parallel training
-    each name begins with 'module.'. unused: whether a weight of this name is left out; returns the
+    In a checkpoint they lie under one of WRAPPERS; of a model in parallel training each
+    name begins with 'module.'. unused: whether a weight of this name is left out; returns the
     others, and how many those are.
     """
     with open_pickled(path) as saved:

@@ -61,6 +61,11 @@ class TrackerConfig:
     thermal_high: float = _setting(99.0, 'percentile of raw thermal shown as white', 0, 100)
     thermal_smoothing: float = _setting(0.9, 'share of the old thermal range kept each frame')
 
+    @property
+    def templates(self) -> int:
+        """How many templates are used at once: two where a dynamic one may be renewed."""
+        return 2 if self.ndtu_interval or self.template_per_modality else 1
+
     @classmethod
     def of_model(cls, defaults: Mapping[str, Value], **given: Value) -> 'TrackerConfig':
         """Give a model's settings with those given on top; its defaults may name the policy."""

@@ -27,7 +27,8 @@ def load_tracker(
     """
     settings = model_settings(name, **config)
     path = None if checkpoint is None else Path(checkpoint)
-    return SearchTracker(load_engine(name, choose_device(device), path), settings)
+    engine = load_engine(name, choose_device(device), path, templates=settings.templates)
+    return SearchTracker(engine, settings)
 
 
 def model_settings(name: str, **config: Value) -> TrackerConfig:

@@ -68,7 +68,13 @@ class SearchTracker:
         """Change settings of TrackerConfig. Raises TpfError on an unknown name or bad value."""
         if changes.get('policy', self.config.policy) != self.config.policy:
             raise TpfError('policy is chosen when a tracker is loaded; set its pieces one by one')
-        self._apply(self.config.changed(**changes))
+        config = self.config.changed(**changes)
+        if config.templates > max(self.config.templates, self._engine.max_templates):
+            given = ', '.join(f'{name}={value}' for name, value in changes.items())
+            raise TpfError(
+                f'{given} needs a tracker that was loaded with two templates; load anew'
+            )
+        self._apply(config)
 
     def _apply(self, config: TrackerConfig) -> None:
         self.config = config
