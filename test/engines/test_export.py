@@ -123,5 +123,9 @@ def test_broken_exports_are_named(tmp_path, small, tiny, exports):
             ExportedEngine(small, broken)
         assert '\n' not in str(error.value)
     save_weights(tiny, tmp_path / 'onnx' / 'weights.safetensors')
+    info = {'format': 'onnx', 'templates': 2}
+    (tmp_path / 'onnx' / 'export.json').write_text(json.dumps(info))
+    with pytest.raises(TpfError, match='takes 2 templates, these settings use 1; export again'):
+        load_tracker('tpf_tiny', device='cpu', checkpoint=tmp_path / 'onnx', policy='published')
     with pytest.raises(TpfError, match='runs on cpu'):
         load_tracker('tpf_tiny', device='meta', checkpoint=tmp_path / 'onnx')

@@ -7,7 +7,9 @@ from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.data.film import WorldSequence
-from tpf_tracker_ros.tracking.load import load_tracker
+from tpf_tracker_ros.engines.engine import Engine
+from tpf_tracker_ros.models.checkpoint import load_model
+from tpf_tracker_ros.tracking.load import load_tracker, model_settings
 from tpf_tracker_ros.tracking.pieces import contrast, log_odds
 from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
@@ -232,12 +234,51 @@ def test_misuse_is_refused_in_words(film, tracker):
         tracker.configure(speed=3)
     with pytest.raises(TpfError, match='lost_score <= uncertain_score'):
         tracker.configure(lost_score=0.9)
+    plain = load_tracker('tpf_tiny', device='cpu', policy='published')
+    with pytest.raises(TpfError, match='ndtu_interval=5 needs a tracker that was loaded'):
+        plain.configure(ndtu_interval=5)
     with pytest.raises(TpfError, match="unknown model 'tpf_huge'"):
         load_tracker('tpf_huge')
     with pytest.raises(TpfError, match="device 'gpu9' cannot be used"):
         load_tracker(device='gpu9')
     with pytest.raises(TpfError, match='ships without weights'):
         load_tracker('tpf_base')
+
+
+class Cameras(SearchTracker):
+    """Notes the crops that go to the network."""
+
+    def _cut(self, *args, **kwargs):
+        self.crop, modality = super()._cut(*args, **kwargs)
+        return self.crop, modality
+
+
+def tracker_of(**traits):
+    network = load_model('tpf_tiny')
+    vars(network).update(traits)
+    return Cameras(Engine(network, 'cpu'), model_settings('tpf_tiny'))
+
+
+def test_a_network_may_want_a_dead_camera_hidden(film):
+    pairs, truth = film
+    hiding = tracker_of(hides_dead=True)
+    hiding.initialize(pairs[0], truth[0])
+    assert hiding.crop[0].std() > 2 and hiding.crop[1].std() > 2
+    for dead in (None, np.full_like(pairs[1].thermal, 300)):
+        result = hiding.track(FramePair(pairs[1].rgb, dead))
+        assert result.modality == 'rgb'
+        assert hiding.crop[0].std() > 2 and not hiding.crop[1].any()
+
+
+def test_depth_is_shown_in_colours_of_the_whole_frame(film):
+    pairs, truth = film
+    depth = np.linspace(500, 9000, pairs[0].thermal.size).reshape(pairs[0].thermal.shape)
+    tracker = tracker_of(second='depth')
+    tracker.initialize(FramePair(pairs[0].rgb, depth.astype(np.uint16)), truth[0])
+    assert tracker.crop[1].std((0, 1)).max() > 10
+    assert not np.array_equal(tracker.crop[1][..., 0], tracker.crop[1][..., 2])
+    result = tracker.track(FramePair(pairs[1].rgb, depth.astype(np.uint16)))
+    assert result.modality == 'rgb+thermal'
 
 
 def test_a_real_drone_in_thermal_video(shared_data, tracker):

@@ -114,7 +114,7 @@ TEACHERS = ('teacher_rgb.', 'teacher_tir.', 'box_head_v.', 'box_head_i.')
 PUBLISHED = PublishedKeys(unused=lambda key: key.startswith(TEACHERS))
 
 
-@register_model(published=PUBLISHED)
+@register_model(policy='published', published=PUBLISHED)
 def ckd_base() -> Ckd:
     """Two ViT-B streams and a head over both, at 128/256 px; loads published CKD checkpoints."""
     return Ckd(CkdConfig())

@@ -165,8 +165,11 @@ class TwoModalityTransformer(VisionTransformer):
 class SdsTrack(TwoStreamNetwork):
     """Both modalities as one batch through the shared ViT, then the head on their mean."""
 
-    def __init__(self, config: SdsTrackConfig) -> None:
+    hides_dead = True
+
+    def __init__(self, config: SdsTrackConfig, *, second: str = 'thermal') -> None:
         super().__init__(config)
+        self.second = second
         self.backbone = TwoModalityTransformer(config)
         self.box_head = CentreHead(config.dim, config.head_channels)
 
@@ -208,10 +211,16 @@ PUBLISHED = PublishedKeys(
 )
 
 
-@register_model(published=PUBLISHED)
+@register_model(policy='published', published=PUBLISHED)
 def sdstrack() -> SdsTrack:
-    """ViT-B for both modalities through adapters, at 128/256 px; loads published checkpoints."""
+    """One ViT-B for both modalities, with adapters, at 128/256 px; loads SDSTrack's RGB-T file."""
     return SdsTrack(SdsTrackConfig())
+
+
+@register_model(policy='published', published=PUBLISHED)
+def sdstrack_depth() -> SdsTrack:
+    """Two-modality ViT-B as sdstrack, for RGB and depth in mm; loads SDSTrack's RGB-D file."""
+    return SdsTrack(SdsTrackConfig(), second='depth')
 
 
 def hide(tokens: Tensor, rgb: Tensor, other: Tensor) -> Tensor:

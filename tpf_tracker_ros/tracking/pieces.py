@@ -16,15 +16,18 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def stand_in(
-    rgb: np.ndarray | None, thermal: np.ndarray | None, blank_std: float
+    rgb: np.ndarray | None, thermal: np.ndarray | None, blank_std: float, *, hide: bool = False
 ) -> tuple[Pair, str]:
     """
-    Two uint8 (H, W, 3) images of RGB (H, W, 3) and 8-bit thermal (H, W), and those in use.
+    Two uint8 (H, W, 3) images of RGB and of the second camera, and those in use.
 
-    An image that is absent, or whose contrast is below blank_std, is replaced by the other one:
-    fusion then leaves that one as it is, instead of halving its contrast.
+    rgb: uint8 (H, W, 3); thermal: uint8 (H, W), or (H, W, 3) in colours. An image that is absent,
+    or whose contrast is below blank_std, is replaced by the other one: fusion then leaves that one
+    as it is, instead of halving its contrast. hide: it is black instead.
     """
-    grey = None if thermal is None else np.repeat(thermal[..., None], 3, axis=-1)
+    grey = thermal
+    if thermal is not None and thermal.ndim == 2:
+        grey = np.repeat(thermal[..., None], 3, axis=-1)
     if blank_std > 0 and rgb is not None and grey is not None:
         flat_rgb, flat_grey = contrast(rgb) < blank_std, contrast(thermal) < blank_std
         if flat_rgb and not flat_grey:
@@ -32,9 +35,9 @@ def stand_in(
         elif flat_grey and not flat_rgb:
             grey = None
     if rgb is None:
-        return (grey, grey), 'thermal'
+        return (np.zeros_like(grey) if hide else grey, grey), 'thermal'
     if grey is None:
-        return (rgb, rgb), 'rgb'
+        return (rgb, np.zeros_like(rgb) if hide else rgb), 'rgb'
     return (rgb, grey), 'rgb+thermal'
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre
 from tpf_tracker_ros.core.crops import Window
+from tpf_tracker_ros.core.depth import depth_colours
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.template_memory import TemplateMemory
@@ -61,6 +62,7 @@ class SearchTracker:
         self._target: Target | None = None
         self._range = ThermalRange()
         self._idle_range = ThermalRange()  # of the frames fused while there is no target
+        self._depth: np.ndarray | None = None  # the last frame that was put in colours
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)
 
@@ -198,14 +200,23 @@ class SearchTracker:
             window = self._window(box, factor)
             return window, *self._cut(pair, window, self._crops.search_size)
 
+    def _second(self, pair: FramePair) -> np.ndarray | None:
+        """Return the second camera's frame: thermal as it is, depth in colours, once a pair."""
+        if pair.thermal is None or self._engine.network.second != 'depth':
+            return pair.thermal
+        if self._depth is not pair.thermal:
+            self._depth, self._colours = pair.thermal, depth_colours(pair.thermal)
+        return self._colours
+
     def _cut(self, pair: FramePair, window: Window, size: int) -> tuple[Pair, str]:
         area = not self.config.published_crops
         rgb, thermal = (
             None if image is None else window.take(image, size, area=area)
-            for image in (pair.rgb, pair.thermal)
+            for image in (pair.rgb, self._second(pair))
         )
         thermal = None if thermal is None else self._range.apply(thermal)
-        return stand_in(rgb, thermal, self.config.blank_std)
+        hide = self._engine.network.hides_dead
+        return stand_in(rgb, thermal, self.config.blank_std, hide=hide)
 
     def _locate(
         self,
