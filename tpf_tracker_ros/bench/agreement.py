@@ -42,7 +42,7 @@ def check_export(folder: Path, sequence: Sequence) -> float:
     """
     info = read_info(folder)
     network = load_model(info['model'], folder / 'weights.safetensors')
-    network.max_templates = info['templates']
+    network.max_templates = info.get('templates', network.max_templates)
     overlap = agreement(network, ExportedEngine(network, folder, native=False), sequence)
     least = LEAST_OVERLAP_INT8 if info['int8'] else LEAST_OVERLAP
     if overlap < least:
