@@ -12,7 +12,7 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-from tpf_tracker_ros.bags.reader import COMPRESSED
+from tpf_tracker_ros.bags.cameras import COMPRESSED
 from tpf_tracker_ros.core.errors import TpfError
 
 STOP_TIMEOUT = 10.0  # s from SIGINT to SIGKILL
