@@ -13,6 +13,7 @@ from tpf_tracker_ros.core.registration import (
     by_homography,
     Camera,
     check_homography,
+    register_by,
 )
 
 
@@ -159,6 +160,14 @@ def test_any_nine_numbers_register_or_are_refused(matrix):
         assert 'singular' in str(error)
         return
     assert registration.apply(scene((32, 24))).shape == (30, 40)
+
+
+def test_a_thermal_image_without_any_rgb_image_is_warped_too():
+    """As the node does: with thermal alone, offline boxes were those of another grid."""
+    image, matrix = scene((64, 48)), [1, 0, 5, 0, 1, 3, 0, 0, 1]
+    alone = register_by(matrix)(image, None)
+    np.testing.assert_array_equal(alone, register_by(matrix)(image, (64, 48)))
+    np.testing.assert_array_equal(alone[3:, 5:], image[:-3, :-5])
 
 
 @pytest.mark.parametrize(

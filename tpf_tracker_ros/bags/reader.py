@@ -79,7 +79,7 @@ class BagSequence:
             rgb, thermal = self._image('rgb', pair.rgb), self._image('thermal', pair.thermal)
             if rgb is not None:
                 size = rgb.shape[1::-1]
-            if thermal is not None and size and self._register:
+            if thermal is not None and self._register:
                 thermal = self._register(thermal, size)
             yield FramePair(rgb, thermal, pair.stamp)
 

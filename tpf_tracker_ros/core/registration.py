@@ -140,18 +140,25 @@ def by_homography(
     return Registration(_as_map(thermal, rgb_size), thermal_size)
 
 
-Register = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+Register = Callable[[np.ndarray, tuple[int, int] | None], np.ndarray]
 
 
 def register_by(homography: np.ndarray | list[float]) -> Register:
     """
     Return a function (thermal image, RGB (width, height)) -> image on the RGB grid.
 
+    Every thermal image of a stream is warped, those without an RGB image, too: where none came
+    yet, and its size is None, that camera is taken to have as many pixels.
     The map is made once for each pair of sizes. Raises TpfError on a bad homography.
     """
     matrix = check_homography(homography)
     make = lru_cache(maxsize=4)(lambda *sizes: by_homography(matrix, *sizes))
-    return lambda thermal, rgb_size: make(thermal.shape[1::-1], rgb_size).apply(thermal)
+
+    def register(thermal: np.ndarray, rgb_size: tuple[int, int] | None) -> np.ndarray:
+        size = thermal.shape[1::-1]
+        return make(size, rgb_size or size).apply(thermal)
+
+    return register
 
 
 def by_calibration(

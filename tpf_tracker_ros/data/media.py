@@ -111,7 +111,7 @@ class MediaSequence:
         elif self._register and 'rgb' in self._cameras and self._rgb_size is None:
             known = (image for image in self._cameras['rgb'] if image is not None)
             self._rgb_size = next(known).shape[1::-1]
-        if self._register and thermal is not None and self._rgb_size:
+        if self._register and thermal is not None:
             thermal = self._register(thermal, self._rgb_size)
         stamp = round(index * 1e9 / self.fps) if self._times is None else self._times[index]
         return FramePair(rgb, thermal, stamp)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.sequence import Sequence
+from tpf_tracker_ros.core.sequence import Sequence, starting_box
 from tpf_tracker_ros.data.datasets import (
     by_row,
     find_sequences,
@@ -36,11 +36,9 @@ def run_sequence(tracker: Tracker, sequence: Sequence) -> tuple[np.ndarray, np.n
 
     Decoding is not counted. Raises TpfError when the first frame has no ground truth.
     """
-    if sequence.ground_truth is None or not np.isfinite(sequence.ground_truth[0]).all():
-        raise TpfError(f'sequence {sequence.name} has no ground truth in its first frame')
     results = [
         (result.box, result.stages['total'] / 1e3)
-        for _, result in track_sequence(tracker, sequence, sequence.ground_truth[0])
+        for _, result in track_sequence(tracker, sequence, starting_box(sequence))
     ]
     boxes, seconds = zip(*results)
     return np.array(boxes), np.array(seconds)

@@ -20,7 +20,7 @@ from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file, writing
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.core.sequence import Sequence
+from tpf_tracker_ros.core.sequence import Sequence, starting_box
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult
 from tqdm import tqdm
@@ -65,11 +65,9 @@ def track_to_files(
     """
     out = Path(out)
     if box is None:
-        box = _row(sequence.ground_truth, first)
-        if box is None or not np.isfinite(box).all():
-            raise TpfError(
-                f'{sequence.name} has no ground truth to start on; give --init X,Y,W,H or ask'
-            )
+        box = starting_box(sequence, first)
+    if fused and not tracker.fuses:
+        raise TpfError(f'{tracker.name} fuses no pixels: there are no fused images to write')
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     pairs = islice(sequence, first, None)

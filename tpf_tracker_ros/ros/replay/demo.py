@@ -7,6 +7,7 @@ import numpy as np
 from tpf_tracker_ros.bags.convert import sequence_to_bag
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.sequence import starting_box
 from tpf_tracker_ros.ros.parameters import tracker_settings
 from tpf_tracker_ros.ros.replay.replay import replay
 from tpf_tracker_ros.ros.replay.report import summary, write_report
@@ -43,11 +44,7 @@ def replay_with_report(
     Raises TpfError, also when all is written but nothing was tracked.
     """
     if init is None:
-        if sequence.ground_truth is None or not np.isfinite(sequence.ground_truth[0]).all():
-            raise TpfError(
-                f'{sequence.bag.path} has no ground truth to start on; give --init X,Y,W,H or ask'
-            )
-        init = sequence.ground_truth[0]
+        init = starting_box(sequence)
     out.mkdir(parents=True, exist_ok=True)
     run = replay(
         sequence,
