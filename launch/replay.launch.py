@@ -25,7 +25,8 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from tpf_tracker_ros.bags.reader import BagSequence, COMPRESSED
+from tpf_tracker_ros.bags.cameras import COMPRESSED
+from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.ros.dds import image_environment
 from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
 
