@@ -89,6 +89,12 @@ class Trainer:
         config = self.config
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume(state)
+        steps = [int(step) for step in self.ranks.gather(torch.tensor(self.step))]
+        if len(set(steps)) > 1:  # they would wait for each other for ever
+            raise TpfError(
+                f'the processes go on from the steps {", ".join(map(str, steps))}: {self.folder} '
+                'is not one folder on all hosts; share it, or copy its state.pt to each of them'
+            )
         self._stop_at = self._now() + 60 * stop_after
         saved_at = self._now()
         columns = 'step', *self.stage.columns, 'pairs_per_s', 'data_share', 'minutes'
