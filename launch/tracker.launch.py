@@ -15,12 +15,11 @@ from launch.actions import (
     RegisterEventHandler,
     Shutdown,
 )
-from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from tpf_tracker_ros.console.process import HISTORY_MB
 from tpf_tracker_ros.ros.dds import config_file, image_environment, PROFILES
 from tpf_tracker_ros.ros.parameters import TABLE
 from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
@@ -40,7 +39,11 @@ ARGUMENTS = {
         'drivers need the same',
     ),
     'rviz': ('false', 'show the overlay and the boxes in RViz'),
-    'console': ('false', 'serve a page for the browser: see, give the target, steer'),
+    'console': (
+        'false',
+        'serve a page for the browser: see, give the target, steer; target_history_mb is then '
+        f'{HISTORY_MB:g} where it is not given, so that drawing may take its time',
+    ),
     'console_address': ('127.0.0.1', 'the page listens on; others ask viewers for a token'),
     'console_port': ('8321', 'of the page'),
     'params_file': (
@@ -60,26 +63,11 @@ def generate_launch_description() -> LaunchDescription:
         allowed = f' ({row.allowed})' if row.allowed else ''
         description = f'{row.description}{allowed} [{row.default}]'
         declared.append(DeclareLaunchArgument(row.name, default_value='', description=description))
-    console = Node(
-        package='tpf_tracker_ros',
-        executable='console',
-        name='console',
-        namespace=LaunchConfiguration('namespace'),
-        parameters=[
-            {
-                'address': LaunchConfiguration('console_address'),
-                'port': ParameterValue(LaunchConfiguration('console_port'), value_type=int),
-            }
-        ],
-        additional_env=image_environment(),
-        output='screen',
-        condition=IfCondition(LaunchConfiguration('console')),
-    )
-    return LaunchDescription([*declared, OpaqueFunction(function=_start), console])
+    return LaunchDescription([*declared, OpaqueFunction(function=_start)])
 
 
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Check what can be checked before anything runs, then start the tracker, and RViz."""
+    """Check what can be checked before anything runs, then start the tracker and what shows it."""
 
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -93,6 +81,8 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     started = [_tracker(given, environment)]
     if yaml.safe_load(given('rviz')):
         started.append(_rviz(given, environment))
+    if yaml.safe_load(given('console')):
+        started.append(_console(given, environment))
     if not yaml.safe_load(given('respawn')):
         started.insert(0, RegisterEventHandler(OnProcessExit(on_exit=_tracker_ended)))
     return started
@@ -100,6 +90,8 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def _tracker(given: Callable[[str], str], environment: dict[str, str]) -> Node:
     parameters = {'use_sim_time': yaml.safe_load(given('use_sim_time'))}
+    if yaml.safe_load(given('console')):
+        parameters['target_history_mb'] = HISTORY_MB
     for name, row in TABLE.items():
         if text := given(name):
             parameters[name] = text if isinstance(row.default, str) else yaml.safe_load(text)
@@ -150,3 +142,17 @@ def _tracker_ended(event: ProcessExited, context: LaunchContext) -> list[Shutdow
     if event.returncode:
         raise RuntimeError(f'the tracker ended with exit code {event.returncode}')
     return [Shutdown(reason='the tracker ended')]
+
+
+def _console(given: Callable[[str], str], environment: dict[str, str]) -> Node:
+    """Return the page of the tracker in its namespace."""
+    return Node(
+        package='tpf_tracker_ros',
+        executable='console',
+        name='console',
+        namespace=given('namespace'),
+        parameters=[{'address': given('console_address'), 'port': int(given('console_port'))}],
+        additional_env=environment,
+        output='screen',
+        emulate_tty=True,
+    )

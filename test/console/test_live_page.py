@@ -51,6 +51,7 @@ class Cameras:
         from sensor_msgs.msg import Image
 
         self.dark = set()
+        self.back = 0  # frames to jump back once
         self._publishers = {
             name: node.create_publisher(Image, f'/{name}/image_raw', 2)
             for name in ('rgb', 'thermal')
@@ -66,7 +67,7 @@ class Cameras:
 
         index = 0
         while not self._ended.wait(PERIOD / 1e9):
-            index += 1
+            index, self.back = index + 1 - self.back, 0
             stamp = START + index * PERIOD
             header = Header(stamp=Time(nanoseconds=stamp).to_msg(), frame_id='camera')
             for name, image in scene(stamp).items():
@@ -158,7 +159,7 @@ def live(page):
 def test_a_box_is_drawn_and_the_tracker_is_on_it(page):
     draw(page)
     page.until_text('state', 'Tracking')
-    page.until_text('answer', 'target')
+    page.until_text('answer', 'target 1 is set in the frame at 17000000')
     tracked(page)
     page.until_text('score', 'from rgb and thermal')
     tracked(page, 'thermal')
@@ -180,6 +181,15 @@ def test_dark_images_are_said(page, graph):
     page.until_text('score', 'from thermal')
     graph.dark.clear()
     page.until_text('score', 'from rgb and thermal')
+
+
+def test_a_recording_that_begins_again_shows_no_box_of_before(page, graph):
+    tracked(page)
+    graph.back = 30
+    page.until_text('state', 'No target')
+    for _ in range(10):
+        live(page)
+        assert page.data('image-rgb', 'box') == ''
 
 
 def test_stop_by_keyboard(page):

@@ -54,17 +54,21 @@ def target_of(
 
 
 @contextmanager
-def console(show: bool, address: str, port: int) -> Iterator[None]:
-    """Serve the page of the tracker that the block starts, where it is wanted."""
+def console(show: bool, address: str, port: int) -> Iterator[dict[str, float]]:
+    """
+    Serve the page of the tracker that the block starts, where it is wanted.
+
+    Gives the parameters that the tracker needs for it.
+    """
     if not show:
-        yield
+        yield {}
         return
     _check_console()
-    from tpf_tracker_ros.console.process import console_process
+    from tpf_tracker_ros.console.process import console_process, HISTORY_MB
 
     with console_process(address, port) as line:
         click.echo(f'{line}\nCtrl-C ends it')
-        yield
+        yield {'target_history_mb': HISTORY_MB}
 
 
 def _check_console() -> None:

@@ -113,8 +113,9 @@ def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
     from tpf_tracker_ros.ros.replay.demo import demo_bag, replay_with_report
 
     film = BagSequence(demo_bag(seed, out))
-    with console(show, address, port):
-        click.echo(replay_with_report(film, None, out, keep_playing=show))
+    with console(show, address, port) as parameters:
+        report = replay_with_report(film, None, out, parameters=parameters, keep_playing=show)
+    click.echo(report)
 
 
 @click.command(
@@ -168,7 +169,8 @@ def replay(
     first, box = target_of(init, sequence, address, port)
     parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
     parameters |= {f'tracker.{name}': value for name, value in settings.items()}
-    with console(show, address, port):
+    with console(show, address, port) as needed:
+        parameters |= needed
         report = replay_with_report(
             sequence, box, out, rate=rate, parameters=parameters, first=first, keep_playing=show
         )

@@ -40,12 +40,15 @@ class _Waiting:
     def __init__(self) -> None:
         self._images: deque[tuple[int, bytes]] = deque()
 
-    def add(self, stamp: int, data: bytes) -> None:
-        if self._images and stamp < self._images[-1][0]:
-            self._images.clear()  # time jumped back
+    def add(self, stamp: int, data: bytes) -> bool:
+        """Take the newest; returns whether time jumped back."""
+        jumped = bool(self._images) and stamp < self._images[-1][0]
+        if jumped:
+            self._images.clear()
         self._images.append((stamp, data))
         while len(self._images) > 1 and len(self._images) * len(data) > KEPT_BYTES:
             self._images.popleft()
+        return jumped
 
     def near(self, stamp: int, tolerance: int) -> bytes | None:
         """Return the image nearest to a stamp, where one is within the tolerance."""
@@ -76,7 +79,8 @@ class Images:
         self._tracks: dict[int, dict[str, Any]] = {}
         self._tracked_at = 0.0
         self._range = ThermalRange()
-        self._converter = PairConverter(values)
+        self._unusable: dict[str, str] = {}  # camera -> why its image cannot be shown
+        self._converter = PairConverter(values, self._unusable.__setitem__)
         self.configure(values)
 
     def configure(self, values: dict[str, Any]) -> None:
@@ -88,7 +92,8 @@ class Images:
         self._offset = round(
             (values['rgb_offset_ms'] - values['thermal_offset_ms']) * 1e6
         )  # from the stamp of an RGB image to that of its thermal one
-        self._slop = round(values['slop_ms'] * 1e6)
+        held = values['pairing'] == 'hold'
+        self._slop = round(values['hold_ms' if held else 'slop_ms'] * 1e6)
         self._needs_info = values['registration.method'] != 'homography'
 
     def update(self, cameras: dict[str, str], views: set[str]) -> None:
@@ -131,7 +136,8 @@ class Images:
 
     def _take(self, camera: str, data: bytes) -> None:
         stamp = header_stamp(data)
-        self._waiting[camera].add(stamp, data)
+        if self._waiting[camera].add(stamp, data):
+            self._tracks.clear()  # a recording that is played again has the same stamps
         if stamp in self._tracks:  # they were quicker
             self._show(stamp, self._tracks[stamp])
         elif time.perf_counter() - self._tracked_at > UNTRACKED:
@@ -139,7 +145,7 @@ class Images:
 
     def _take_fused(self, data: bytes) -> None:
         stamp = header_stamp(data)
-        facts = self._tracks.get(stamp, {})
+        facts = self._tracks.get(stamp, {})  # rendered after them
         self._put('fused', stamp, lambda: decode_rgb(deserialize_message(data, Image)), facts)
 
     def _show(self, stamp: int, facts: dict[str, Any]) -> None:
@@ -168,7 +174,7 @@ class Images:
         pair = Paired(self._frame('rgb', rgb), self._frame('thermal', thermal), 0, None, 0)
         registered = self._converter.convert(pair).thermal
         if registered is None:
-            raise TpfError(self._converter.warning or 'the thermal image cannot be shown')
+            raise TpfError(self._unusable.get('thermal', 'the thermal image cannot be shown'))
         return self._range.to_uint8(registered)
 
 

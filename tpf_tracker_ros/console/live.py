@@ -19,6 +19,7 @@ from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import Trigger
 from tpf_tracker_ros.console.images import CAMERAS, Images
 from tpf_tracker_ros.console.source import box_of, Shot, stamp_of
@@ -38,7 +39,11 @@ TICK = 0.2  # s
 HISTORY = 300  # ticks of the curves: a minute
 SILENT = 3.0  # s without a word from the tracker, which diagnoses itself once a second
 ASK_AGAIN = 2.0  # s
+POLL = 0.05  # s
 PATIENCE = 5.0  # s for an answer of the tracker
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 LEVELS = {
     DiagnosticStatus.OK: 'ok',
     DiagnosticStatus.WARN: 'warning',
@@ -64,7 +69,7 @@ class LiveTracker:
         self._answered = False
         self._heard_at = -math.inf
         self._status: dict[str, str] = {}
-        self._note = ''
+        self._state = self._identity = ''  # identity: of the target, '' without one
         self._health: dict[str, dict[str, Any]] = {}
         self._curves: deque[tuple] = deque(maxlen=HISTORY)
         self._images = Images(
@@ -81,6 +86,7 @@ class LiveTracker:
         node.create_subscription(ParameterEvent, '/parameter_events', self._altered, 10)
         # Last: our vision_msgs has no introspection, and the rmw leaves an error message standing
         # about it, which the next subscription would print.
+        node.create_subscription(Detection2D, self._name('state'), self._became, LATCHED)
         node.create_subscription(Detection2DArray, self._name('tracks'), self._tracked, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
         node.create_timer(TICK, self._tick, clock=steady)
@@ -123,13 +129,12 @@ class LiveTracker:
     def status(self) -> dict[str, Any]:
         """Return what is known of the tracker now."""
         alive, status = self._alive(), self._status
+        active = self._diagnosis('message') not in ('inactive', 'unconfigured')
         return {
             'alive': alive,
-            'state': status.get('state', '') if alive else '',
-            'note': self._note,
+            'state': self._state if alive and active else '',
             'score': status.get('score', ''),
             'modality': status.get('modality', ''),
-            'target': status.get('target', ''),
             'numbers': status,
             'health': list(self._health.values()),
             'views': [*self._cameras(), *(['fused'] if self._fuses() else [])],
@@ -154,10 +159,20 @@ class LiveTracker:
         box, stamp = box_of(message), stamp_of(message)
         if not self._target.get_subscription_count():
             raise TpfError(f'{self.tracker} does not listen for a target; is it active?')
+        # Not by the parameter init_box, which would answer: a reset would start on that box again.
         target = to_detection(box, 1.0, _header(stamp), identity='', class_id='')
+        before, problems = self._identity, self._problems()
         self._target.publish(target)
         when = f'in the frame at {stamp / 1e9:.3f} s' if stamp else 'in the next frame'
-        return f'target given {when}'
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while loop.time() < deadline:
+            await asyncio.sleep(POLL)
+            if self._identity not in ('', before):
+                return f'target {self._identity} is set {when}'
+            if self._problems() != problems:
+                raise TpfError(self._diagnosis('message'))
+        return f'the target is to be set {when}, which did not come yet'
 
     async def _set_parameter(self, name: Any, value: Any) -> str:
         row = TABLE.get(name) if isinstance(name, str) else None
@@ -195,7 +210,7 @@ class LiveTracker:
     def _tick(self) -> None:
         now, alive = time.perf_counter(), self._alive()
         if not alive:
-            self._answered = False
+            self._answered, self._state, self._identity = False, '', ''
         elif not self._answered and now - self._asked_at > ASK_AGAIN:
             self._ask_values()
         self._images.update(self._cameras(), self._views)
@@ -210,6 +225,14 @@ class LiveTracker:
 
     def _fuses(self) -> bool:
         return self._alive() and self._node.count_publishers(self._name('fused_image')) > 0
+
+    def _diagnosis(self, key: str) -> Any:
+        """Return what the tracker says of itself on /diagnostics."""
+        return self._health.get('tracker', {}).get(key, '')
+
+    def _problems(self) -> str | None:
+        """Return how many it has had."""
+        return (self._diagnosis('values') or {}).get('problems')
 
     def _cameras(self) -> dict[str, str]:
         """'rgb' and 'thermal' -> topic, as far as the tracker has them."""
@@ -257,15 +280,18 @@ class LiveTracker:
     def _told(self, message: DiagnosticArray) -> None:
         self._heard_at = time.perf_counter()
         status = message.status[0]
-        self._note = status.message
         self._status = {each.key: each.value for each in status.values}
+
+    def _became(self, message: Detection2D) -> None:
+        self._heard_at = time.perf_counter()
+        self._state, self._identity = message.results[0].hypothesis.class_id, message.id
 
     def _tracked(self, message: Detection2DArray) -> None:
         detection = best(message)
         facts: dict[str, Any] = {'box': None}
         if detection:
             box = [round(float(value), 2) for value in to_box(detection)]
-            facts = {'box': box, 'score': round(to_score(detection), 3), 'id': detection.id}
+            facts = {'box': box, 'score': round(to_score(detection), 3)}
         self._images.tracked(nanoseconds(message.header.stamp), facts)
 
 

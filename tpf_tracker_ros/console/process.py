@@ -10,6 +10,8 @@ import sys
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.dds import loopback_environment
 
+# The tracker's target_history_mb where a box is drawn: 5 s of two cameras of 640x512 px at 30 Hz.
+HISTORY_MB = 256.0
 STOP_TIMEOUT = 5.0  # s from SIGINT to SIGKILL
 
 

@@ -15,8 +15,9 @@ const LEVELS = { ok: 'OK', warning: 'Warning', error: 'Error', stale: 'Silent' }
 const NUMBERS = {
   pairs: 'Pairs received', published: 'Pairs tracked', dropped: 'Dropped: tracker was busy',
   unpaired_rgb: 'RGB without partner', unpaired_thermal: 'Thermal without partner',
+  lost_rgb: 'RGB lost on the way', lost_thermal: 'Thermal lost on the way',
   late_rgb: 'RGB too late', late_thermal: 'Thermal too late', single: 'With one camera alone',
-  template_updates: 'Template updates', time_jumps: 'Jumps of time', problems: 'Problems so far',
+  history: 'Past frames kept', template_updates: 'Template updates', time_jumps: 'Jumps of time', problems: 'Problems so far',
   resident_mb: 'Memory, MB',
 };
 const MINUTE = 300; // points of the curves
