@@ -102,6 +102,28 @@ def test_a_damaged_frame_keeps_its_place(write_video, caplog):
     assert '1 of 6 frames are empty or damaged' in caplog.text
 
 
+@pytest.mark.parametrize('name', ['12:30.mkv', '100%d.mkv', 'a#b?.mkv', 'Flüge ☂.mkv', 'a b.mkv'])
+def test_odd_characters_in_paths(write_video, name):
+    path = write_video('plain.mkv', levels(3))
+    assert len(list(Video(path.rename(path.with_name(name)), 'rgb'))) == 3
+
+
+def test_turned_as_its_matrix_says(write_video):
+    image = np.arange(48 * 64, dtype=np.uint16).reshape(SIZE)
+    path = write_video('a.mov', [image], 'png', 'gray16be')
+    data = path.read_bytes()
+    one, minus = (1 << 16).to_bytes(4, 'big'), (-(1 << 16)).to_bytes(4, 'big', signed=True)
+    upright = one + bytes(12) + one + bytes(12) + b'\x40\0\0\0'
+    turned = bytes(4) + one + bytes(4) + minus + bytes(16) + b'\x40\0\0\0'
+    track = data.index(upright, data.index(b'tkhd'))
+    behind = track + len(upright)
+    path.write_bytes(data[:track] + turned + data[behind:])
+    seen = cv2.VideoCapture(str(path)).read()[1].shape[:2]
+    (shown,) = Video(path, 'thermal')
+    assert shown.shape == seen == SIZE[::-1]
+    np.testing.assert_array_equal(shown, np.rot90(image, -1))
+
+
 def test_a_chosen_part_and_gaps(write_video):
     video = Video(write_video('a.mkv', levels()), 'thermal')
     video.arrange([1, None, 2, 7])

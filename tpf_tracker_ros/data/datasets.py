@@ -117,7 +117,7 @@ def choose(found: dict[str, Path], names: list[str] | None, root: Path) -> dict[
     """Return the items of found that names asks for, in that order; all of them by default."""
     absent = [name for name in names or () if name not in found]
     if absent:
-        raise TpfError(f'{root} lacks {len(absent)} listed sequences: {", ".join(absent[:5])} …')
+        raise TpfError(f'{root} lacks {len(absent)} listed sequences: {shorten(absent)}')
     return {name: found[name] for name in names} if names else found
 
 
@@ -273,7 +273,11 @@ def read_rows(root: Path, dataset: str) -> dict[str, np.ndarray]:
     """Sequence name -> rows (N,) of its frames in tables, for sparse truths beside images."""
     layout = get_layout(dataset)
     folders = find_folders(root, layout.thermal) if layout.every > 1 else {}
-    return {name: open_sequence(folder, dataset).rows for name, folder in folders.items()}
+    return {
+        name: open_sequence(folder, dataset).rows
+        for name, folder in folders.items()
+        if (folder / layout.rgb).is_dir()
+    }
 
 
 def by_row(boxes: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -133,7 +133,7 @@ class Video:
     def _open(self) -> Iterator[tuple[Any, Any, Any]]:
         av = pyav(self.path)
         try:
-            container = av.open(str(self.path))
+            container = av.open(f'file:{self.path}')  # else 12:30.mp4 were a protocol
         except av.FFmpegError as error:
             raise TpfError(
                 f'{self.path} cannot be read as a video: {error.strerror}{substitute(self.path)}'

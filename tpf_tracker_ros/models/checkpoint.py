@@ -7,6 +7,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import substitute
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
@@ -60,6 +61,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
         raise TpfError(
             f'checkpoint {path} is not a readable safetensors file ({error}); convert published '
             '.pth files with: tpf import-weights FILE --model NAME --out FILE.safetensors'
+            f'{substitute(path)}'
         ) from None
 
 

@@ -21,6 +21,7 @@ import zipfile
 import torch
 from torch import Tensor
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import substitute
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _DTYPES = {
@@ -139,7 +140,7 @@ def open_pickled(path: Path) -> Iterator[Any]:
     except Exception as error:  # a broken pickle can raise anything
         raise TpfError(
             f'checkpoint {path} is damaged or not a file of torch.save '
-            f'({type(error).__name__}: {error}); fetch it again'
+            f'({type(error).__name__}: {error}); fetch it again{substitute(path)}'
         ) from None
 
 
