@@ -41,7 +41,7 @@ def pack(tmp_path_factory) -> str:
 
 def world(pack: str, seed: int = 0, sensors: SensorConfig = PLAIN, **real: float) -> RealWorld:
     config = WorldConfig(
-        backgrounds=7, sprites=20, absent_share=0.0, sensors=sensors,
+        backgrounds=7, background_size=96, sprites=20, absent_share=0.0, sensors=sensors,
         real=RealConfig(folder=pack, crops=2, thermal_step=1, **real),
     )  # fmt: skip
     return open_world(config, torch.Generator().manual_seed(seed))

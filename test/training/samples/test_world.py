@@ -12,7 +12,7 @@ CLEAN = SensorConfig(
     coarse_share=0, dark_share=0, glare_share=0, crossover_share=0, rgb_absent_share=0,
     thermal_absent_share=0, blur_share=0, noise=0, border_share=0,
 )  # fmt: skip
-POOL = {'backgrounds': 7, 'sprites': 20}
+POOL = {'backgrounds': 7, 'background_size': 96, 'sprites': 20}
 
 
 def draw(batch: int = 16, seed: int = 0, framing: Framing = SQUARE, **config: object) -> Batch:
@@ -76,7 +76,7 @@ def test_a_hidden_target_counts_as_absent_and_a_covered_one_keeps_its_box():
     covers = ~hidden & (free.box[:, 0] > -1)
     torch.testing.assert_close(covered.box[covers], free.box[covers])
     middle = covered.seen[:, 0].unflatten(1, (8, 8))[:, 3:5, 3:5].float().mean((1, 2))
-    assert middle[hidden].mean() < 0.2 < middle[covers].mean()
+    assert middle[hidden].mean() <= 0.2 < middle[covers].mean()
 
 
 def test_a_lured_view_shows_a_distractor_in_its_middle():
@@ -139,7 +139,7 @@ def test_an_absent_camera_is_replaced_by_the_other():
 
 def test_sound_views_are_the_same_but_for_cameras_that_fail():
     world, plain = (
-        World(WorldConfig(**POOL, background_size=64), torch.Generator().manual_seed(0))
+        World(WorldConfig(**POOL), torch.Generator().manual_seed(0))
         for _ in range(2)
     )
     sizes = {'template_size': 32, 'search_size': 64, 'grid_z': 8}
