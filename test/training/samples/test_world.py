@@ -138,10 +138,7 @@ def test_an_absent_camera_is_replaced_by_the_other():
 
 
 def test_sound_views_are_the_same_but_for_cameras_that_fail():
-    world, plain = (
-        World(WorldConfig(**POOL), torch.Generator().manual_seed(0))
-        for _ in range(2)
-    )
+    world, plain = (World(WorldConfig(**POOL), torch.Generator().manual_seed(0)) for _ in range(2))
     sizes = {'template_size': 32, 'search_size': 64, 'grid_z': 8}
     batch, without = world.sample(32, **sizes, sound=True), plain.sample(32, **sizes)
     torch.testing.assert_close(batch.rgb[SEARCH], without.rgb[SEARCH], rtol=0, atol=0)

@@ -63,6 +63,12 @@ def test_a_weight_of_zero_leaves_a_term_out(trainer, batch):
     full = stage.compute(batch)
     terms = ('features', 'paths', 'response')
     assert all(full[name] > 0 for name in terms)
+    none, every = (
+        stage.compute(replace(batch, sound=torch.full((2,), sound)))['features']
+        for sound in (False, True)
+    )
+    assert 0.5 * none < full['features'] <= every < 2.2  # 1.73: unrelated; none: what is common
+    assert none < 0.6 * every
     stage.config = replace(CONFIG, feature_weight=0.0, path_weight=0.0, response_weight=0.0)
     try:
         tracking = stage.compute(batch)['loss']

@@ -194,7 +194,7 @@ class CmdStage(Stage):
             teacher = tuple(standardized(x) for x in taught)
             losses.append(
                 common_specific_loss(
-                    student, teacher, sound, specific_weight=config.specific_weight
+                    student, teacher, (sound, sound), specific_weight=config.specific_weight
                 )
                 if config.split_features
                 else plain_loss(student, teacher)
