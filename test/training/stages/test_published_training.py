@@ -95,11 +95,14 @@ def test_ckd(golden):
 
 @pytest.mark.parametrize(('epoch', 'keep'), [('epoch0', 1.0), ('epoch40', 0.7)])
 def test_sdstrack(golden, epoch, keep):
+    """Without elimination forward alone: a way back through a ViT-B takes its time."""
     numbers, arrays = golden('sdstrack_train')
     numbers = numbers[epoch]
     with torch.device('meta'):
         network = SdsTrack(SdsTrackConfig())
     set_keep(fill(network), keep)  # in evaluation mode, as the frozen head's statistics are
+    if keep == 1:
+        network.requires_grad_(False)
     z_rgb, z_thermal, x_rgb, x_thermal = crops()
     tokens = network.embed(z_rgb, z_thermal), network.embed(x_rgb, x_thermal)
     masks = [
@@ -120,5 +123,6 @@ def test_sdstrack(golden, epoch, keep):
     assert terms['loss'].item() == pytest.approx(numbers['Loss/sum'], rel=1e-4)
     clean = (terms['loss'] - 0.2 * terms['masked'] - 0.1 * terms['distillation']) / 0.6
     assert clean.item() == pytest.approx(numbers['Loss/total_f'], rel=1e-4)
-    terms['loss'].backward()
-    assert_norms(network, numbers)
+    if keep < 1:
+        terms['loss'].backward()
+        assert_norms(network, numbers)
