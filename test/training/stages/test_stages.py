@@ -5,7 +5,6 @@ from dataclasses import replace
 from click.testing import CliRunner
 import pytest
 import torch
-import toy_tracker  # noqa: F401  registers it
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model
@@ -104,18 +103,15 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, trainer_of, nam
     assert head == ','.join(('step', *whole.stage.columns, 'pairs_per_s,data_share,minutes'))
 
 
-@pytest.mark.parametrize('model', ['toy', 'tpf_nano', 'cmd_tiny', 'little_sdstrack'])
+@pytest.mark.parametrize('model', ['tpf_nano', 'cmd_tiny', 'little_sdstrack'])
 def test_the_plain_stage_trains_any_network(tmp_path, trainer_of, model):
     trainer = trainer_of('supervised', tmp_path, model=model)
     before = {key: p.clone() for key, p in trainer.network.named_parameters()}
     trainer.run()
     saved = create_model(model)
     load_weights(saved, tmp_path / f'{model}.safetensors')
-    for key, parameter in trainer.network.named_parameters():
-        frozen = trainer.stage.model.group(key) == 'frozen'
-        assert not frozen or torch.equal(parameter, before[key]), key
-    trained = [k for k, p in trainer.network.named_parameters() if not torch.equal(p, before[k])]
-    assert len(trained) > 0.5 * sum(p.requires_grad for p in trainer.network.parameters())
+    moved = [k for k, p in trainer.network.named_parameters() if not torch.equal(p, before[k])]
+    assert moved and all(trainer.stage.model.group(key) != 'frozen' for key in moved)
 
 
 @pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('*.toml')), ids=lambda p: p.stem)
