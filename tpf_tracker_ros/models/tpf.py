@@ -94,18 +94,26 @@ class Tpf(TrackingNetwork):
         features, similarity = self.features(templates, merged)
         return Maps(*self.box_head(features), similarity=similarity)
 
-    def features(self, templates: Tensor, merged: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what the head sees of fused search crops, (B, D, G, G), and the similarity."""
+    def features(
+        self, templates: Tensor, merged: Tensor, *, taps: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """
+        Return what the head sees of fused search crops, (B, D, G, G), and the similarity.
+
+        taps, if given, receives the tokens (B, N, D) after each block.
+        """
         tokens = self.backbone.patch_embed(merged)
         similarity = None
         if self.training and self.backbone.correlation is not None:
             similarity = self.backbone.correlation.similarity(templates.flatten(1, 2), tokens)
-        return self._stream(templates, tokens), similarity
+        return self._stream(templates, tokens, taps), similarity
 
-    def _stream(self, templates: Tensor, tokens: Tensor) -> Tensor:
+    def _stream(
+        self, templates: Tensor, tokens: Tensor, taps: list[Tensor] | None = None
+    ) -> Tensor:
         initial = torch.zeros_like(self.segment_dynamic)
         segments = torch.cat([initial, self.segment_dynamic])[: templates.shape[1]]
-        return self.backbone(templates.flatten(1, 2), tokens, segments)
+        return self.backbone(templates.flatten(1, 2), tokens, segments, taps=taps)
 
     def parts(
         self, templates: Tensor, rgb: Tensor, thermal: Tensor

@@ -58,15 +58,7 @@ class FusingTeacher(Teacher):
         """Walk the three paths as one batch."""
         network, taps = self.network, []
         z, x = (network.merge(*_walks(*crops)) for crops in (template, search))
-        hooks = [
-            block.register_forward_hook(lambda _, __, out: taps.append(out[0]))
-            for block in network.backbone.blocks
-        ]
-        try:
-            features, _ = network.features(network.template(z)[:, None], x)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        features, _ = network.features(network.template(z)[:, None], x, taps=taps)
         heads = network.box_head(features)
         maps = tuple(Maps(*parts) for parts in zip(*(part.chunk(3) for part in heads)))
         return Lesson([tuple(tap.chunk(3)[:2]) for tap in taps], features.chunk(3), maps)

@@ -45,7 +45,7 @@ def test_all_streams_and_heads_start_from_one(one_stream):
 
 
 def test_weights_that_do_not_fit_are_refused(one_stream, tmp_path):
-    wide = CkdWithTeachers(CkdConfig(dim=64, depth=2, heads=2, head_channels=16))
+    wide = CkdWithTeachers(CkdConfig(dim=64, depth=2, heads=2, ce_blocks=(), head_channels=16))
     with pytest.raises(TpfError, match=r'one\.safetensors does not fit the model; '):
         start_from_one_stream(wide, one_stream)
     with pytest.raises(TpfError, match='does not exist'):

@@ -103,7 +103,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, trainer_of, nam
     assert head == ','.join(('step', *whole.stage.columns, 'pairs_per_s,data_share,minutes'))
 
 
-@pytest.mark.parametrize('model', ['tpf_nano', 'cmd_tiny', 'little_sdstrack'])
+@pytest.mark.parametrize('model', ['toy', 'tpf_nano', 'cmd_tiny', 'little_sdstrack'])
 def test_the_plain_stage_trains_any_network(tmp_path, trainer_of, model):
     trainer = trainer_of('supervised', tmp_path, model=model)
     before = {key: p.clone() for key, p in trainer.network.named_parameters()}
