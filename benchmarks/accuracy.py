@@ -37,6 +37,7 @@ from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.confidence import auroc, calibration_error, overlaps, RIGHT, WRONG
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.plots import draw_reliability
+from tpf_tracker_ros.tracking.config import parse_setting
 from tpf_tracker_ros.tracking.offline import track_sequence
 
 HALVES = 'dev', 'report'
@@ -89,7 +90,10 @@ def trackers(args: argparse.Namespace) -> dict[str, Callable]:
         from tpf_tracker_ros.tracking.load import load_tracker
 
         tracker = load_tracker(
-            name, device=args.device, checkpoint=args.checkpoint, **dict(args.set)
+            name,
+            device=args.device,
+            checkpoint=args.checkpoint,
+            **dict(map(parse_setting, args.set)),
         )
         makers[name] = lambda tracker=tracker: tracker
     found = peers(args.nanotrack or args.data / 'nanotrack') if args.peers else {}
@@ -226,12 +230,6 @@ def save_figure(records: list[dict], path: Path) -> None:
     ).savefig(path, dpi=110)
 
 
-def setting(text: str) -> tuple[str, float]:
-    """Return name and value of a setting of our tracker."""
-    name, _, value = text.partition('=')
-    return name, json.loads(value)
-
-
 def main() -> None:
     """Parse the command line, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -242,7 +240,7 @@ def main() -> None:
     parser.add_argument('--frames', type=int, help='of each sequence at most, for a quick look')
     parser.add_argument('--seed', type=int, default=0, help='of pairs, paths and films')
     parser.add_argument(
-        '--set', nargs='*', default=[], type=setting, metavar='KEY=VALUE', help='of our tracker'
+        '--set', nargs='*', default=[], metavar='NAME=VALUE', help='of our tracker'
     )
     parser.add_argument('--tracker', nargs='*', default=['tpf_tiny'], help='ours; empty: none')
     parser.add_argument('--checkpoint', type=Path, help='weights other than the packaged ones')

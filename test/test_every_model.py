@@ -12,8 +12,12 @@ from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.models.checkpoint import load_model, save_weights
 from tpf_tracker_ros.tracking.load import load_tracker, model_settings
 from tpf_tracker_ros.tracking.search_region import SearchTracker
+from tpf_tracker_ros.training.samples.world import WorldConfig
+from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
+from tpf_tracker_ros.training.trainer import Trainer
 
 PLAIN = {'policy': 'published'}  # a step looks once, which large models are slow enough at
+LITTLE = 2e6  # parameters of what trains in a moment
 LARGE = 100e6  # parameters: what such a model is made of is that of smaller ones, its export too
 
 
@@ -84,6 +88,21 @@ def test_its_parts_and_multiply_adds_are_told(name):
     assert len(times) >= 2 and all(value > 0 for value in times.values())
     counts = step_macs(name)
     assert counts['convolution'] + counts['linear'] > counts['merge'] >= 0
+
+
+@pytest.mark.parametrize('name', [name for name in SMALLER if parameters(name) < LITTLE])
+def test_it_trains_three_steps(name, tmp_path):
+    config = SupervisedConfig(
+        model=name, steps=3, batch=2, warmup=1, log_every=1, picture_every=3,
+        world=WorldConfig(backgrounds=7, background_size=64, sprites=8),
+    )  # fmt: skip
+    trainer = Trainer(Supervised, config, tmp_path)
+    before = {key: value.clone() for key, value in trainer.network.named_parameters()}
+    trainer.run()
+    moved = [k for k, v in trainer.network.named_parameters() if not torch.equal(v, before[k])]
+    assert moved and {trainer.stage.group(key) for key in moved}.isdisjoint({'frozen'})
+    assert len((tmp_path / 'log.csv').read_text().splitlines()) == 4
+    load_model(name, tmp_path / f'{name}.safetensors')
 
 
 @pytest.mark.parametrize('name', list_models())

@@ -1,4 +1,4 @@
-"""Pairing of messages as one of the message_filters, and by theirs."""
+"""Pairing of messages by message_filters."""
 
 import importlib.util
 
@@ -8,7 +8,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds
-from tpf_tracker_ros.ros.sync import Filter, PairFilter, UpstreamPairer
+from tpf_tracker_ros.ros.sync import UpstreamPairer
 
 PERIOD = 33_333_333
 upstream = pytest.mark.skipif(
@@ -19,32 +19,6 @@ upstream = pytest.mark.skipif(
 
 def message(index, skew=0):
     return Image(header=Header(stamp=Time(nanoseconds=10**18 + index * PERIOD + skew).to_msg()))
-
-
-def test_it_composes_with_filters():
-    cameras, pairs = (Filter(), Filter()), []
-    synchronizer = PairFilter(cameras, slop_ns=10**8)
-    synchronizer.registerCallback(lambda *pair: pairs.append(pair), 'more')
-    last = Filter()  # a filter behind the synchronizer
-    synchronizer.registerCallback(last.signalMessage)
-    behind = []
-    last.registerCallback(lambda rgb, thermal: behind.append(rgb))
-    for index in range(40):
-        if index != 10:
-            cameras[0].signalMessage(message(index))
-        cameras[1].signalMessage(message(index, skew=1000))
-    assert len(pairs) == len(behind) >= 38
-    for rgb, thermal, more in pairs:
-        assert more == 'more'
-        assert nanoseconds(thermal.header.stamp) - nanoseconds(rgb.header.stamp) == 1000
-
-
-def test_a_dead_camera_is_none():
-    cameras, pairs = (Filter(), Filter()), []
-    PairFilter(cameras).registerCallback(lambda *pair: pairs.append(pair))
-    for index in range(30):
-        cameras[1].signalMessage(message(index))
-    assert len(pairs) == 30 and all(rgb is None and thermal for rgb, thermal in pairs)
 
 
 @upstream

@@ -1,4 +1,4 @@
-"""Pairing of messages: ours as one of the message_filters, and theirs for who wants it."""
+"""Pairing of messages by message_filters, for who wants it instead of ours."""
 
 from collections.abc import Callable
 import importlib.util
@@ -24,31 +24,6 @@ class Filter:
         """Hand messages to all callbacks."""
         for callback, args in self.callbacks:
             callback(*messages, *args)
-
-
-class PairFilter(Filter):
-    """
-    FramePairer as a filter with two inputs, in place of an ApproximateTimeSynchronizer.
-
-    fs: two filters, RGB and thermal, of messages with a header. Callbacks get both messages; one
-    is None while its camera is dead. options: those of FramePairer.
-    """
-
-    def __init__(self, fs: tuple[Any, Any] | list[Any], **options: Any) -> None:
-        super().__init__()
-        self.pairer = FramePairer(**options)
-        self.connectInput(fs)
-
-    def connectInput(self, fs: tuple[Any, Any] | list[Any]) -> None:
-        """Take messages from these two filters."""
-        self.input_connections = [
-            source.registerCallback(self.add, stream) for source, stream in zip(fs, STREAMS)
-        ]
-
-    def add(self, message: Any, stream: str) -> None:
-        """Take one message of 'rgb' or 'thermal'."""
-        for pair in self.pairer.add(stream, nanoseconds(message.header.stamp), message):
-            self.signalMessage(pair.rgb, pair.thermal)
 
 
 class UpstreamPairer(FramePairer):
