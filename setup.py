@@ -83,7 +83,7 @@ setup(
         'console_scripts': [
             f'console = {PACKAGE}.console.node:main',
             f'tpf = {PACKAGE}.cli:main',
-            f'tracker = {PACKAGE}.ros.node:main',
+            f'tracker = {PACKAGE}.ros.__main__:main',
         ],
     },
 )

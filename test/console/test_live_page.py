@@ -81,7 +81,7 @@ class Cameras:
 
 @contextmanager
 def tracker(log):
-    command = [sys.executable, '-m', 'tpf_tracker_ros.ros.node']
+    command = [sys.executable, '-m', 'tpf_tracker_ros.ros']
     with (
         log.open('a') as output,
         subprocess.Popen(command, stdout=output, stderr=output) as process,

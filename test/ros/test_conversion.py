@@ -97,6 +97,15 @@ def test_a_png_is_read_without_loss(pixels, read):
     assert decoded.dtype == expected.dtype and np.array_equal(decoded, expected)
 
 
+def test_compressed_depth_is_a_png_behind_a_header():
+    data = b'\0' * 12 + cv2.imencode('.png', COUNTS)[1].tobytes()
+    message = CompressedImage(format='16UC1; compressedDepth png', data=array.array('B', data))
+    assert np.array_equal(decode_thermal(message), COUNTS)
+    message.format = '32FC1; compressedDepth png'
+    with pytest.raises(TpfError, match='publish 16UC1'):
+        decode_thermal(message)
+
+
 def test_a_jpeg_is_read():
     smooth = cv2.resize(RGB[:2, :2], (64, 48))
     data = cv2.imencode('.jpg', smooth[..., ::-1])[1].tobytes()

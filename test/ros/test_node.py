@@ -291,7 +291,7 @@ def test_the_lifecycle_by_hand(tracker_node):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly(number, checkpoint):
-    command = [sys.executable, '-m', 'tpf_tracker_ros.ros.node', '--ros-args']
+    command = [sys.executable, '-m', 'tpf_tracker_ros.ros', '--ros-args']
     command += ['-p', f'checkpoint:={checkpoint}']
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:

@@ -2,6 +2,8 @@
 
 from contextlib import suppress
 import itertools
+import subprocess
+import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -192,3 +194,11 @@ def test_what_cannot_start_exits_with_one_line(arguments, words, capfd):
     said += [ended.value.code] if isinstance(ended.value.code, str) else []
     assert ended.value.code and not output and 'Traceback' not in written
     assert len(said) == 1 and words in said[0]
+
+
+def test_a_missing_module_is_one_line_with_the_cure():
+    code = "import sys; sys.modules['rclpy'] = None\n"
+    code += 'from tpf_tracker_ros.ros.__main__ import main; main()'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and "module 'rclpy' is missing" in line and 'rosdep' in line

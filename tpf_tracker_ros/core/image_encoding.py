@@ -17,6 +17,7 @@ from tpf_tracker_ros.core import tiff
 from tpf_tracker_ros.core.errors import TpfError
 
 REFUSED = -1  # in place of a conversion
+DEPTH_HEADER = 12  # bytes
 JPEG_START, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
 
@@ -188,7 +189,7 @@ def _decode(message: Any) -> tuple[str, np.ndarray]:
 
 def _decompress(message: Any) -> tuple[str, np.ndarray]:
     """Return encoding and pixels of a compressed image: jpeg, png, whatever cv2 can read."""
-    data = np.frombuffer(message.data, np.uint8)
+    data = _without_depth_header(np.frombuffer(message.data, np.uint8), message.format)
     # ANYCOLOR turns the picture as EXIF says, UNCHANGED does not: nor does image_transport.
     file = isinstance(message, ImageFile)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH if file else cv2.IMREAD_UNCHANGED
@@ -217,6 +218,23 @@ def _decompress(message: Any) -> tuple[str, np.ndarray]:
             'it must be colour of 8 or 16 bits, or 8-bit, 16-bit or float grey'
         )
     return name, image
+
+
+def _without_depth_header(data: np.ndarray, sent: str) -> np.ndarray:
+    """
+    Take compressedDepth's 12 bytes off: a format and two numbers, before a 16-bit png.
+
+    Those of '32FC1' hold inverse depths by these numbers, which no thermal image has.
+    """
+    original, _, rest = (part.strip() for part in sent.partition(';'))
+    if not rest.startswith('compressedDepth'):
+        return data
+    if original not in ('16UC1', 'mono16') or 'rvl' in rest:
+        raise TpfError(
+            f'compressedDepth image of format {sent!r} is not read; publish 16UC1 with '
+            'format png, or use the transport compressed'
+        )
+    return data[DEPTH_HEADER:]
 
 
 def _without_end(data: np.ndarray, flags: int) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.dds import cure_for_loss
 
 POLL = 0.02  # seconds
+TRANSPORTS = ('raw', 'compressed', 'compressedDepth')  # the suffix of the topic, but for raw
 
 
 @contextmanager
@@ -69,8 +70,10 @@ def why_silent(node: Node, topic: str) -> str:
             f'{len(publishers)} publish it as {", ".join(sorted(kinds))}; is the camera on? '
             f'Images above 512 KiB need a larger segment in its driver: {cure_for_loss(1 << 20)}'
         )
-    raw = topic.removesuffix('/compressed')
-    other, transport = (f'{topic}/compressed', 'compressed') if raw == topic else (raw, 'raw')
-    if node.count_publishers(other):
-        return f'but {other} is published: set the transport of this camera to {transport}'
+    base, _, suffix = topic.rpartition('/')
+    raw = base if suffix in TRANSPORTS else topic
+    for transport in TRANSPORTS:
+        other = raw if transport == 'raw' else f'{raw}/{transport}'
+        if node.count_publishers(other):
+            return f'but {other} is published: set the transport of this camera to {transport}'
     return 'nobody publishes it; remap it to the topic of your camera'

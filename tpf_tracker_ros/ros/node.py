@@ -2,7 +2,7 @@
 The lifecycle node `tpf_tracker`: images in, boxes and fused images out.
 
 Callbacks only store and pair; the worker's threads track and render, and publish. `python -m
-tpf_tracker_ros.ros.node` runs it; it configures and activates itself unless autostart:=false.
+tpf_tracker_ros.ros` runs it; it configures and activates itself unless autostart:=false.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.boxes import check_box, parse_target
-from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.errors import missing_module, TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import FramePairer
 from tpf_tracker_ros.ros import parameters
@@ -57,6 +57,8 @@ class HangingStep(TpfError):
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return missing_module(error)
     return str(error) if isinstance(error, TpfError) else repr(error)
 
 
@@ -264,10 +266,10 @@ class TrackerNode(LifecycleNode):
         cameras = values['mode'].split('+')
         for camera in cameras:
             topic = self.resolve_topic_name(f'{camera}/image_raw')
-            compressed = values[f'{camera}_transport'] == 'compressed'
+            transport = values[f'{camera}_transport']
             # The suffix comes after remapping, as image_transport does it.
-            topic += '/compressed' if compressed else ''
-            kind = CompressedImage if compressed else Image
+            topic += '' if transport == 'raw' else f'/{transport}'
+            kind = Image if transport == 'raw' else CompressedImage
             image = functools.partial(self._take_image, camera)
             self._health.expect(camera, self._listen(kind, topic, image, images))
             info = functools.partial(self._take_info, camera)
@@ -478,7 +480,3 @@ def main(args: list[str] | None = None) -> None:
         sys.stderr.flush()
         os._exit(1)  # the thread would keep the process
     sys.exit(code)
-
-
-if __name__ == '__main__':
-    main()

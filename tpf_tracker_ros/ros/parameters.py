@@ -115,7 +115,7 @@ TABLE = {
         ),
         Parameter(
             'thermal_transport', 'raw', 'image transport of the thermal camera',
-            choices=('raw', 'compressed'),
+            choices=('raw', 'compressed', 'compressedDepth'),
         ),
         Parameter('subscription_depth', 5, 'images the middleware keeps', low=1, high=100),
         Parameter(

@@ -24,6 +24,11 @@ class NodeProcess:
     def __init__(self, process: subprocess.Popen, log: Path) -> None:
         self._process, self._log = process, log
 
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
     def check(self) -> None:
         """Raise TpfError with the node's last words once it has ended."""
         if self._process.poll() is None:
@@ -52,7 +57,7 @@ def node_process(
         compressed = topic.endswith(COMPRESSED)
         parameters[f'{camera}_transport'] = 'compressed' if compressed else 'raw'
         rules.append(f'{camera}/camera_info:={camera_info_topic(topic)}')
-    command = [sys.executable, '-m', 'tpf_tracker_ros.ros.node', '--ros-args']
+    command = [sys.executable, '-m', 'tpf_tracker_ros.ros', '--ros-args']
     command += [word for rule in rules for word in ('-r', rule)]
     for name, value in parameters.items():
         command += ['-p', f'{name}:={json.dumps(value)}']  # JSON is YAML, and '' needs quotes
