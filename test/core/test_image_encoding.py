@@ -17,6 +17,7 @@ from tpf_tracker_ros.core.image_encoding import (
     ENCODINGS,
     GREY,
     ImageFile,
+    looks_like,
 )
 
 RANDOM = np.random.default_rng(0)
@@ -287,3 +288,21 @@ def test_encoding_of_arrays():
     assert encoding_of(grey.astype(np.float32)) == '32FC1'
     with pytest.raises(TpfError, match='float64'):
         encoding_of(grey.astype(np.float64))
+
+
+@pytest.mark.parametrize('name', ENCODINGS)
+def test_what_pixels_say_of_their_camera(name):
+    grey = name in GREY
+    want = 'grey' if grey else 'counts' if ENCODINGS[name].to_rgb == -1 else 'colour'
+    assert looks_like(encoded(name)) == want
+
+
+def test_grey_that_is_stored_in_colour_may_be_either_camera():
+    grey = np.dstack([scene()[..., 0]] * 3)
+    for stored, want in ((grey, 'grey'), (scene(), 'colour')):
+        data = cv2.imencode('.jpg', stored)[1].tobytes()
+        assert looks_like(SimpleNamespace(format='jpeg', data=data)) == want
+    data = cv2.imencode('.png', grey.astype(np.uint16)[..., 0])[1].tobytes()
+    assert looks_like(SimpleNamespace(format='mono16; png compressed ', data=data)) == 'counts'
+    neutral = np.full((24, 32, 2), 128, np.uint8)  # a thermal camera by UVC
+    assert looks_like(message(neutral, 'yuv422_yuy2')) == 'grey'

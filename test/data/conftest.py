@@ -11,12 +11,13 @@ import pytest
 def write_video(tmp_path):
     """Give a function (name, frames, codec, pix_fmt, pts, …) -> path of a video."""
 
-    def write(name, frames, codec='ffv1', pix_fmt='gray', *, pts=None, rate=25, **options):
+    def write(name, frames, codec='ffv1', pix_fmt='gray', *, pts=None, rate=25, bf=0, **options):
         path = tmp_path / name
         with av.open(str(path), 'w', options=options) as container:
             stream = container.add_stream(codec, rate=rate)
             stream.height, stream.width = frames[0].shape[:2]
             stream.pix_fmt = pix_fmt
+            stream.options = {'bf': str(bf)} if bf else {}
             for index, image in enumerate(frames):
                 kind = {1: 'gray', 2: 'gray16le'}[image.itemsize] if image.ndim == 2 else 'rgb24'
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=kind)

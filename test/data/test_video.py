@@ -59,6 +59,14 @@ def test_more_than_8_bits_keep_their_counts(write_video, name, codec, form):
     np.testing.assert_array_equal(image, counts)
 
 
+@pytest.mark.parametrize('name', ['a.mp4', 'a.mkv', 'a.avi', 'a.ts'])
+@pytest.mark.parametrize('codec', ['mpeg4', 'libx264'])
+def test_frames_that_are_stored_out_of_order(write_video, name, codec):
+    frames = [np.dstack([image] * 3) for image in levels()]
+    video = Video(write_video(name, frames, codec, 'yuv420p', bf=3), 'thermal')
+    assert np.abs(np.subtract(shown(video), shown(levels()))).max() < 9
+
+
 def test_a_header_without_count_and_duration(write_video):
     path = write_video('live.mkv', levels(), live='1')
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) < 0

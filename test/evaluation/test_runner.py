@@ -91,3 +91,32 @@ def test_one_broken_sequence_does_not_stop_the_others(tmp_path, write_sequence):
         run_dataset(Still, 'lasher', tmp_path / 'data', tmp_path / 'out')
     assert (tmp_path / 'out/dog.txt').exists()
     assert not (tmp_path / 'out/car.txt').exists()
+
+
+def test_frames_missing_on_disk_keep_their_rows(tmp_path, write_sequence):
+    folder = write_sequence(tmp_path / 'data', 'lasher', 'car')
+    for camera in 'visible', 'infrared':
+        (folder / camera / f'{camera[0]}005.jpg').unlink()
+    run_dataset(Still, 'lasher', tmp_path / 'data', tmp_path / 'out')
+    boxes = read_boxes(tmp_path / 'out/car.txt')
+    assert len(boxes) == 12
+    assert np.flatnonzero(np.isnan(boxes[:, 0])).tolist() == [4]
+    evaluate_folders([tmp_path / 'out'], 'lasher', tmp_path / 'data')
+
+
+def test_sparse_truth_meets_the_frames_of_its_numbers(tmp_path, write_sequence):
+    folder = write_sequence(tmp_path / 'data', 'vtuav', 'bus')
+    for camera in 'rgb', 'ir':
+        for number in range(3, 7):
+            (folder / camera / f'{number:06}.jpg').unlink()
+    rows = np.arange(12)
+    truth = np.column_stack([10 * rows, rows, 9 + 0 * rows, 9 + 0 * rows]).astype(float)
+    for file in 'rgb.txt', 'ir.txt':
+        np.savetxt(folder / file, truth[::10])
+    result = tmp_path / 'results/bus.txt'
+    result.parent.mkdir()
+    # One box for each frame, and one for each file, as a tracker writes that counts files.
+    for boxes in truth, np.delete(truth, range(2, 6), axis=0):
+        np.savetxt(result, boxes, delimiter=',')
+        scores = evaluate_folders([result.parent], 'vtuav', tmp_path / 'data').scores
+        assert scores[0].summary()['MPR'] == 100

@@ -75,19 +75,21 @@ class Video:
 
     def _frames(self) -> Iterator[tuple[Any, bool]]:
         """Give a frame for each place, and whether it is its own or the one before."""
-        last, place = None, 0
+        last, place, count = None, 0, len(self._pts)
         for frame in self._decoded():
-            pts = self._pts[place] if frame.pts is None else frame.pts
-            while place < len(self._pts) and self._pts[place] < pts:
+            if place == count:
+                break
+            pts = self._pts[place] if self._by_count or frame.pts is None else frame.pts
+            while place < count and self._pts[place] < pts:
                 place += 1
                 yield last or frame, False
-            if place < len(self._pts) and self._pts[place] == pts:
+            if place < count and self._pts[place] == pts:
                 place += 1
                 last = frame
                 yield frame, True
         if last is None:
             raise TpfError(f'{self.path} cannot be decoded: none of its {len(self)} frames')
-        for _ in range(place, len(self._pts)):
+        for _ in range(place, count):
             yield last, False
 
     def _decoded(self) -> Iterator[Any]:
@@ -123,7 +125,10 @@ class Video:
             # AVI has no times: its unit is a frame, and a frame like the one before may be left
             # out. (Some recorders count finer; then the gaps are longer than what is there.)
             ticks = range(places[0], places[-1] + 1) if places else ()
-            if container.format.name == 'avi' and len(places) < len(ticks) <= 2 * len(places):
+            avi = container.format.name == 'avi'
+            # Nor does it say in which order these are shown: one comes after the other.
+            self._by_count = avi and codec in ('h264', 'hevc')
+            if avi and len(places) < len(ticks) <= 2 * len(places):
                 places = list(ticks)
         if not places:
             raise TpfError(f'{self.path} cannot be read as a video: it has no frames')
