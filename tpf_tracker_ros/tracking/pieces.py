@@ -27,7 +27,7 @@ def stand_in(
     """
     grey = thermal
     if thermal is not None and thermal.ndim == 2:
-        grey = np.repeat(thermal[..., None], 3, axis=-1)
+        grey = cv2.cvtColor(thermal, cv2.COLOR_GRAY2RGB)
     if blank_std > 0 and rgb is not None and grey is not None:
         flat_rgb, flat_grey = contrast(rgb) < blank_std, contrast(thermal) < blank_std
         if flat_rgb and not flat_grey:
