@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole training of tpf_tiny, from nothing to the tables: scripts/train.sh [DEVICE] [PAIRS]
+# The whole training of tpf_tiny, and of tpf_nano's adapter, from nothing to the tables: scripts/train.sh [DEVICE] [PAIRS]
 # DEVICE: auto, cpu or cuda. PAIRS: folder of registered pairs (visible/, infrared/) to measure on, too.
 # All goes to runs/; what was interrupted goes on. Hours on a CPU.
 set -eu
@@ -14,6 +14,7 @@ train() { .venv/bin/tpf train "$1" --config "$experiments/$2.toml" --out "runs/$
 train supervised tpf_tiny
 train mad tpf_tiny_mad
 train drf tpf_tiny_drf
+train mad tpf_nano_mad
 $python benchmarks/ablation.py --device "$device" --out runs/ablation ${pairs:+--pairs "$pairs"} \
     --start runs/tpf_tiny/tpf_tiny.safetensors --adapter runs/tpf_tiny_mad/tpf_tiny.safetensors
 $python benchmarks/fusion.py ${pairs:+--pairs "$pairs"} --device "$device" --json runs/fusion.json \
