@@ -277,6 +277,17 @@ def test_two_viewers(page, graph):
     live(page)
 
 
+def test_a_page_from_elsewhere_cannot_steer(page, graph):
+    page.driver.switch_to.new_window('tab')
+    try:
+        page.open('data:text/html,elsewhere')
+        page.run('window.socket = new WebSocket(arguments[0])', f'ws{graph.url[4:]}socket')
+        page.until(lambda: page.run('return window.socket.readyState') == 3, 'the refusal')
+    finally:
+        page.driver.close()
+        page.driver.switch_to.window(page.driver.window_handles[0])
+
+
 def test_a_node_that_dies_and_returns(page, graph):
     graph.tracker.kill()
     page.until_text('trouble', 'does not answer')
