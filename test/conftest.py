@@ -1,7 +1,6 @@
 """Shared by all tests: where the real data lies, if it is there."""
 
 from contextlib import contextmanager
-from itertools import islice
 import json
 import os
 from pathlib import Path
@@ -12,7 +11,9 @@ from hypothesis import settings
 import numpy as np
 import pytest
 import toy_tracker  # noqa: F401  registers its model, which all that walks the registry meets
-from tpf_tracker_ros.data.panned import panned_set
+from tpf_tracker_ros.core.thermal import ThermalRange
+from tpf_tracker_ros.data.film import WorldSequence
+from tpf_tracker_ros.data.panned import PannedSequence
 
 # A busy machine makes an example slow, not wrong.
 settings.register_profile('tpf', deadline=None)
@@ -46,16 +47,18 @@ def file_size_limit():
 
 
 @pytest.fixture(scope='session')
-def real_frames(shared_data):
-    """Twelve frame pairs (320x240) panned over a real one, and their ground truth (12, 4)."""
-    sequence = panned_set(shared_data / 'roadscene', count=1)[0]
-    return list(islice(sequence, 12)), sequence.ground_truth[:12].round()
+def frames():
+    """Twelve frame pairs (320x240) panned over one of the film, ground truth (12, 4)."""
+    scene = next(iter(WorldSequence(0, frames=1)))
+    thermal = ThermalRange().to_uint8(scene.thermal)
+    sequence = PannedSequence(scene.rgb, thermal, seed=0, frames=12)
+    return list(sequence), sequence.ground_truth.round()
 
 
 @pytest.fixture(scope='session')
-def write_sequence(real_frames):
-    """Give a function (root, dataset, name): the real frames in that dataset's exact layout."""
-    pairs, truth = real_frames
+def write_sequence(frames):
+    """Give a function (root, dataset, name): the frames in that dataset's exact layout."""
+    pairs, truth = frames
 
     def text(path, rows, separator=',', end='\r\n'):
         path.write_text(

@@ -17,8 +17,8 @@ from tpf_tracker_ros.data.datasets import (
 
 
 @pytest.mark.parametrize('dataset', LAYOUTS)
-def test_every_layout(tmp_path, write_sequence, real_frames, dataset):
-    pairs, truth = real_frames
+def test_every_layout(tmp_path, write_sequence, frames, dataset):
+    pairs, truth = frames
     write_sequence(tmp_path, dataset, 'car')
     (name, folder), *_ = find_sequences(tmp_path, dataset).items()
     sequence = open_sequence(folder, dataset)
@@ -34,8 +34,8 @@ def test_every_layout(tmp_path, write_sequence, real_frames, dataset):
 
 
 @pytest.mark.parametrize('dataset', LAYOUTS)
-def test_ground_truth_for_scoring(tmp_path, write_sequence, real_frames, dataset):
-    _, truth = real_frames
+def test_ground_truth_for_scoring(tmp_path, write_sequence, frames, dataset):
+    _, truth = frames
     write_sequence(tmp_path / 'part', dataset, 'car')
     truths = read_truths(tmp_path, dataset)['car']
     assert len(truths) == len(LAYOUTS[dataset].truths)
@@ -99,8 +99,8 @@ def test_ground_truths_of_different_length_are_refused(tmp_path, write_sequence)
 
 
 @pytest.mark.parametrize('lost', [['visible'], ['visible', 'infrared']])
-def test_rows_of_ground_truth_stay_with_their_frame(tmp_path, write_sequence, real_frames, lost):
-    _, truth = real_frames
+def test_rows_of_ground_truth_stay_with_their_frame(tmp_path, write_sequence, frames, lost):
+    _, truth = frames
     folder = write_sequence(tmp_path, 'lasher', 'walk')
     for camera in lost:
         (folder / camera / f'{camera[0]}005.jpg').unlink()

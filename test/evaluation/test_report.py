@@ -16,10 +16,10 @@ NAMES = 'car', 'girl`s', 'red<i>car'
 
 
 @pytest.fixture(scope='module')
-def report(tmp_path_factory, write_sequence, real_frames):
+def report(tmp_path_factory, write_sequence, frames):
     """Return a report on two trackers with attributes and images; (folder, evaluation)."""
     tmp_path = tmp_path_factory.mktemp('report')
-    _, truth = real_frames
+    _, truth = frames
     rng = np.random.default_rng(0)
     (tmp_path / 'AttriSeqsTxt').mkdir()
     for index, name in enumerate(NAMES):

@@ -38,14 +38,14 @@ def dataset(request, tmp_path, write_sequence):
     return request.param, tmp_path / 'data', tmp_path / 'out'
 
 
-def test_results_can_be_scored_by_the_benchmark(dataset, real_frames):
+def test_results_can_be_scored_by_the_benchmark(dataset, frames):
     name, root, out = dataset
     assert run_dataset(Still, name, root, out) == f'2 sequences tracked, 0 were there: {out}'
     assert sorted(path.name for path in out.iterdir()) == [
         *('car.txt', 'car_time.txt', 'dog.txt', 'dog_time.txt')
     ]
     boxes = read_boxes(out / 'car.txt')
-    assert np.array_equal(boxes, np.tile(real_frames[1][0], (12, 1)))
+    assert np.array_equal(boxes, np.tile(frames[1][0], (12, 1)))
     assert (np.loadtxt(out / 'car_time.txt') >= 0).all()
     assert len(evaluate_folders([out], name, root).scores[0].sequences) == 2
 
