@@ -85,7 +85,7 @@ def test_experts_go_on_teaching_the_adapter_where_that_has_a_weight(tmp_path):
         training.train(4)
         judge = Trainer(Supervised, replace(config, fusion_weight=1.0), tmp_path)
         judge.stage.model.load_state_dict(training.stage.model.state_dict())
-        ends.append(float(judge.stage.compute(batch)['fusion']))
+        ends.append(judge.stage.compute(batch)['fusion'].item())
     assert ends[1] < ends[0]
 
 
