@@ -46,9 +46,10 @@ class Normalization:
 
     @cache  # noqa: B019  a copy from the host in each batch would wait for the GPU
     def _planes(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        return tuple(
-            torch.tensor(each, device=device).view(3, 1, 1) for each in (self.mean, self.std)
-        )
+        with torch.inference_mode(False):  # training may use them after tracking
+            return tuple(
+                torch.tensor(each, device=device).view(3, 1, 1) for each in (self.mean, self.std)
+            )
 
 
 class Maps(NamedTuple):

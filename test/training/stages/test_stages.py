@@ -130,17 +130,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, trainer_of, nam
     assert head == ','.join(('step', *whole.stage.columns, 'pairs_per_s,data_share,minutes'))
 
 
-@pytest.mark.parametrize('model', ['toy', 'tpf_nano', 'cmd_tiny', 'little_sdstrack'])
-def test_the_plain_stage_trains_any_network(tmp_path, trainer_of, model):
-    trainer = trainer_of('supervised', tmp_path, model=model)
-    before = {key: p.clone() for key, p in trainer.network.named_parameters()}
-    trainer.run()
-    saved = create_model(model)
-    load_weights(saved, tmp_path / f'{model}.safetensors')
-    moved = [k for k, p in trainer.network.named_parameters() if not torch.equal(p, before[k])]
-    assert moved and all(trainer.stage.model.group(key) != 'frozen' for key in moved)
-
-
 @pytest.mark.parametrize('path', sorted(EXPERIMENTS.glob('*.toml')), ids=lambda p: p.stem)
 def test_an_experiment_states_only_what_differs(path):
     """It is one of some stage, and no line could be left out."""

@@ -16,7 +16,7 @@ from tpf_tracker_ros.training.losses.images import (
     quality_weights,
     teach,
 )
-from tpf_tracker_ros.training.losses.tracking import compute_losses, TrackingConfig, weigh
+from tpf_tracker_ros.training.losses.tracking import compute_losses, merge, TrackingConfig, weigh
 from tpf_tracker_ros.training.samples.world import Batch, SEARCH
 from tpf_tracker_ros.training.stage import register_stage, RunConfig, Stage
 from tpf_tracker_ros.training.stages.mad import require_fusion
@@ -88,9 +88,8 @@ class Supervised(Stage):
         sound, first = sound[:count], first[:count]
         rgb, thermal = batch.rgb[SEARCH][first], batch.thermal[SEARCH][first]
         taught = teach(self.experts, rgb, thermal)
-        normalization = self.model.normalization
-        fused = self.model.merge(normalization.apply(rgb), normalization.apply(thermal))
-        cost, _ = distill(normalization.undo(fused.float()), taught, config.fusion)
+        fused = self.model.normalization.undo(merge(self.model, rgb, thermal).float())
+        cost, _ = distill(fused, taught, config.fusion)
         each = (quality_weights(taught, config.fusion) * cost).sum(1)
         fusion = (each * sound).sum() / sound.sum().clamp(min=1)
         return {**terms, 'fusion': fusion, 'loss': terms['loss'] + config.fusion_weight * fusion}
