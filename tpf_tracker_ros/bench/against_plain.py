@@ -121,11 +121,15 @@ def _normalised(network: TrackingNetwork, view: str) -> list[Tensor]:
 
 
 def _in_turns(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds (repeats,) of each step, all of them in turn; a first round does not count."""
+    """
+    Seconds of processor time (repeats,) of each step, all in turn; a first round does not count.
+
+    Time in which other processes had the core is none of a network's.
+    """
     times = defaultdict(list)
     for _ in range(repeats + 1):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             step()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(time.process_time() - start)
     return {name: np.array(values[1:]) for name, values in times.items()}
