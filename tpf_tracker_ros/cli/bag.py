@@ -36,11 +36,24 @@ def from_sequence(sequence: Path, out: Path, compression: str | None, force: boo
 @bag.command(epilog=examples('tpf bag export flight.mcap sequences/flight'))
 @click.argument('path', metavar='BAG', type=click.Path(path_type=Path))
 @click.argument('folder', metavar='DIR', type=click.Path(path_type=Path))
-@click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
-@click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
-def export(path: Path, folder: Path, rgb_topic: str | None, thermal_topic: str | None) -> None:
+@click.option(
+    '--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
+)
+@click.option(
+    '--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
+)
+@click.option('--thermal-offset-ms', default=0.0, help='Added to thermal stamps for pairing. [0]')
+def export(
+    path: Path,
+    folder: Path,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    thermal_offset_ms: float,
+) -> None:
     """Write a bag's frame pairs as a benchmark sequence's folder in LasHeR's layout."""
     from tpf_tracker_ros.bags.convert import sequence_to_folder
     from tpf_tracker_ros.bags.reader import BagSequence
 
-    sequence_to_folder(BagSequence(path, rgb_topic, thermal_topic), folder)
+    offset = round(thermal_offset_ms * 1e6)
+    sequence = BagSequence(path, rgb_topic, thermal_topic, thermal_offset_ns=offset)
+    sequence_to_folder(sequence, folder)

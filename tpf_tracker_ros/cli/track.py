@@ -28,8 +28,12 @@ from tpf_tracker_ros.cli.words import examples, tracker_settings
 @click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-@click.option('--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
-@click.option('--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by name]")
+@click.option(
+    '--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
+)
+@click.option(
+    '--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
+)
 @click.option('--slop-ms', type=click.FloatRange(0), help='Most ms between paired images. [15]')
 @click.option('--thermal-offset-ms', type=float, help='Added to thermal stamps for pairing. [0]')
 @click.option('--homography', help='Nine numbers with commas, thermal px to rgb px. [registered]')
@@ -130,8 +134,11 @@ def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
 @click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-@click.option('--rgb-topic', help="Topic in the bag; '' leaves it out. [found by name]")
-@click.option('--thermal-topic', help="Topic in the bag; '' leaves it out. [found by name]")
+@click.option('--rgb-topic', help="Topic in the bag; '' leaves it out. [found by its pixels]")
+@click.option('--thermal-topic', help="Topic in the bag; '' leaves it out. [found by its pixels]")
+@click.option(
+    '--thermal-offset-ms', default=0.0, help='Added to thermal stamps for pairing. [0]'
+)  # fmt: skip
 @click.option(
     '--rate', default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
     help='Times as fast as recorded.',
@@ -148,6 +155,7 @@ def replay(
     device: str,
     rgb_topic: str | None,
     thermal_topic: str | None,
+    thermal_offset_ms: float,
     rate: float,
     show: bool,
     address: str,
@@ -165,9 +173,11 @@ def replay(
     from tpf_tracker_ros.bags.reader import BagSequence
     from tpf_tracker_ros.ros.replay.demo import replay_with_report
 
-    sequence = BagSequence(bag, rgb_topic, thermal_topic)
+    offset = round(thermal_offset_ms * 1e6)
+    sequence = BagSequence(bag, rgb_topic, thermal_topic, thermal_offset_ns=offset)
     first, box = target_of(init, sequence, address, port)
     parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
+    parameters |= {'thermal_offset_ms': thermal_offset_ms} if offset else {}
     parameters |= {f'tracker.{name}': value for name, value in settings.items()}
     with console(show, address, port) as needed:
         parameters |= needed

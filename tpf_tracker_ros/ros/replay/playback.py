@@ -34,9 +34,11 @@ DAY = 86400.0  # s, longer than any recording
 
 @click.command()
 @click.argument('bag', type=click.Path(path_type=Path))
-@click.option('--rgb-topic', help="Topic in the bag; '' leaves the camera out. [found by name]")
 @click.option(
-    '--thermal-topic', help="Topic in the bag; '' leaves the camera out. [found by name]"
+    '--rgb-topic', help="Topic in the bag; '' leaves the camera out. [found by its pixels]"
+)
+@click.option(
+    '--thermal-topic', help="Topic in the bag; '' leaves the camera out. [found by its pixels]"
 )
 @click.option('--rate', default=1.0, help='Times as fast as recorded.')
 @click.option('--resume', is_flag=True, help='Resume a paused `ros2 bag play` instead of playing.')

@@ -25,7 +25,6 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from tpf_tracker_ros.bags.reader import BagSequence
-from tpf_tracker_ros.bags.storage import bag_files
 from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.boxes import check_box
 from tpf_tracker_ros.core.errors import TpfError
@@ -102,9 +101,9 @@ def replay(
     Raises TpfError when the box or the bag is bad, or the node does not start or dies.
     """
     path = sequence.bag.path
-    if bag_files(path)[0].suffix == '.bag':
+    if any(sequence.bag.topics[topic].encoding == 'ros1' for topic in sequence.topics.values()):
         raise TpfError(
-            f'{path} is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst DIR'
+            f'{path} holds messages of ROS 1; convert it: rosbags-convert --src {path} --dst DIR'
         )
     check_box(init, next(islice(sequence, first, None)).size)
     os.environ.update(loopback_environment())
