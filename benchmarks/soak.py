@@ -42,9 +42,9 @@ def resources(pid: int) -> dict[str, float]:
 
 
 def shared_files(pid: int) -> set[Path]:
-    """Return the files in /dev/shm that a process has mapped, its own and its partners'."""
+    """Return Fast DDS's files in /dev/shm that a process has mapped, its own and its partners'."""
     lines = Path(f'/proc/{pid}/maps').read_text().splitlines()
-    return {Path(line.split()[-1]) for line in lines if '/dev/shm/' in line}
+    return {Path(line.split()[-1]) for line in lines if '/dev/shm/fast' in line}
 
 
 def scene(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,8 @@ class Camera:
         self.first_at: float | None = None
         self._seen: deque[tuple[int, int]] = deque(maxlen=ENOUGH + 1)  # stamp, arrival in ns
         self._sample: np.ndarray | None = None
-        self._changed_at = 0.0
+        self.changed_at = 0.0  # when the image came that has been the same since
+        self.moved_at = 0.0  # when it last came to differ from the one before
         self._troubles: dict[str, tuple[float, str]] = {}
         self._rate = (time.perf_counter(), 0)
 
@@ -44,12 +45,13 @@ class Camera:
         data = np.frombuffer(message.data, np.uint8)
         sample = data[:: 1 + len(data) // SAMPLE]
         if self._sample is None or not np.array_equal(sample, self._sample):
-            self._sample, self._changed_at = sample.copy(), arrival
+            self.moved_at = self.moved_at if self._sample is None else arrival
+            self._sample, self.changed_at = sample.copy(), arrival
 
     @property
     def same_for(self) -> float:
         """Seconds over which all images that came were the same."""
-        return self.arrived_at - self._changed_at if self.count else 0.0
+        return self.arrived_at - self.changed_at if self.count else 0.0
 
     @property
     def delay(self) -> float | None:

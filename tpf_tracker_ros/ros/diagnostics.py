@@ -135,7 +135,8 @@ class Health:
         alive = len(cameras) == 2 and not any(map(self._is_silent, cameras))
         begun = [camera.first_at or now for camera in cameras]
         since = max(self._paired_at, *begun) if alive else now
-        problem = warning or self._settle('pairing', pairer.warning)
+        losing = any(camera.lost > MUCH_LOST for camera in cameras)  # explains what is unpaired
+        problem = warning or self._settle('pairing', None if losing else pairer.warning)
         if now - since > SETTLE and not pairer.by_arrival:
             problem = self._apart(pairer)
         counts = {f'unpaired_{name}': count for name, count in pairer.unpaired.items()}
@@ -226,11 +227,10 @@ class Health:
 
     def is_frozen(self, name: str) -> bool:
         """Whether a camera gives the same image again and again while the other's changes."""
-        limit = self._values['frozen_ms'] / 1e3
-        frozen = [
-            camera.name for camera in self.cameras.values() if limit and camera.same_for > limit
-        ]
-        return frozen == [name] and len(self.cameras) == 2
+        limit, camera = self._values['frozen_ms'] / 1e3, self.cameras[name]
+        others = [each for each in self.cameras.values() if each is not camera]
+        moved = any(other.moved_at > camera.changed_at + limit / 2 for other in others)
+        return bool(limit) and camera.same_for > limit and moved
 
     def _settle(self, key: str, complaint: str | None) -> str | None:
         return self._settled.setdefault(key, Settled(SETTLE))(complaint)

@@ -219,7 +219,8 @@ class TrackerNode(LifecycleNode):
         worker, self._worker, self._watchdog, self._stalled = self._worker, None, None, None
         if worker:
             ended = worker.close()
-            self._events.rest()
+            if self.context.ok():
+                self._events.rest()
             if not ended:
                 self._hangs = True
                 raise HangingStep('a step of the tracker does not end; its thread is given up')

@@ -33,7 +33,9 @@ class Watchdog:
                 'stays so, restart the node'
             )
         if worker.submitted_at > worker.finished_at:
-            return f'{text}pairs come, but each one fails: {worker.failure}'
+            if worker.failure:
+                return f'{text}pairs come, but each one fails: {worker.failure}'
+            return f'{text}pairs come, but the tracker is busy; is this processor overloaded?'
         if silent:
             return f'{text}nothing comes on {" and ".join(silent)}'
         return f'{text}images come, but no two of them pair'

@@ -97,7 +97,7 @@ class Worker:
         # For who watches: time.perf_counter() seconds; busy_since is None while it waits.
         self.submitted_at = self.finished_at = time.perf_counter()
         self.busy_since: float | None = None
-        self.failure = ''  # the latest report
+        self.failure = ''  # the latest report since a pair was finished
 
         self._changed = threading.Condition()
         self._slot: Paired | None = None
@@ -296,7 +296,7 @@ class Worker:
         self._done = step.paired.stamp
         self.last = step.result
         step.identity = self._identity
-        self.finished_at = time.perf_counter()
+        self.finished_at, self.failure = time.perf_counter(), ''
         if self._closing:
             return
         self._followed(step)
