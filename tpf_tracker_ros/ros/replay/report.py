@@ -120,12 +120,13 @@ def summary(metrics: dict) -> str:
 
 
 def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None:
-    """RGB, thermal and the newest fused image side by side, each with box and ground truth."""
+    """RGB, thermal and the newest fused image, if any, side by side, with box and ground truth."""
     truth = sequence.ground_truth
     note = '' if truth is None else ', white: ground truth'
     bag = Bag(out / 'tracks.mcap')
     messages = bag.messages([FUSED])
     message = next(messages, None)
+    fuses = message is not None  # a network may fuse no pixels
     fused, fused_stamp = None, 0
     thermal_range = ThermalRange()
     frames = tqdm(sequence, 'overlay.mp4', len(sequence), unit=' pairs', disable=None)
@@ -141,11 +142,11 @@ def _write_overlay(pairs: list[Shown], sequence: BagSequence, out: Path) -> None
             if message and bag.stamp(message) == pair.stamp:
                 fused, fused_stamp = draw(decode_rgb(bag.decode(message))), pair.stamp
                 message = next(messages, None)
-            if fused is None:
-                panels.append(_caption(np.zeros_like(panels[0]), 'no fused image yet'))
-            else:
+            if fused is not None:
                 age = (pair.stamp - fused_stamp) / 1e9
                 panels.append(_caption(fused, f'fused, {age:.1f} s ago' if age else 'fused'))
+            elif fuses:
+                panels.append(_caption(np.zeros_like(panels[0]), 'no fused image yet'))
             video.write(np.hstack(panels))
 
 
