@@ -11,7 +11,7 @@ import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from tpf_tracker_ros.bags.mcap_records import end_of_data, ENDING, MAGIC
-from tpf_tracker_ros.bags.storage import Bag
+from tpf_tracker_ros.bags.storage import Bag, bag_files
 from tpf_tracker_ros.bags.typestore import typestore, typestore_ros1
 from tpf_tracker_ros.core.errors import TpfError
 
@@ -314,6 +314,9 @@ def test_only_what_the_metadata_list_counts(folder, caplog):
     shutil.copy(next(other.glob('*.mcap')), path / 'recording_1.mcap')
     assert indices(Bag(path)) == list(range(10))
     assert 'recording_1.mcap is not listed in its metadata.yaml' in caplog.text
+    (path / 'recording_1.mcap').rename(path / 'recording_1.db3')  # of another format: no word
+    assert [file.name for file in bag_files(path)] == [file.name]
+    (path / 'recording_1.db3').rename(path / 'recording_1.mcap')
     file.unlink()
     assert indices(Bag(path)) == list(range(10, 20))
     assert f'lacks {file.name}, which its metadata.yaml lists' in caplog.text

@@ -68,16 +68,11 @@ def bag_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if _kind(path) else []
     files = [file for file in entries(path) if file.is_file()] if path.is_dir() else []
-    for kind in KINDS:
-        # Part 10 comes after part 9.
-        found = sorted(
-            (file for file in files if _kind(file) == kind),
-            key=lambda file: ([int(part) for part in re.findall(r'\d+', file.name)], file.name),
-        )
-        listed = [file for file in found if _plain(file.name) in (listed_files(path) or ())]
-        if found:
-            return listed or found
-    return []
+    files.sort(key=_part)
+    listed = listed_files(path) or ()
+    chosen = [file for file in files if _plain(file.name) in listed and _kind(file)]
+    kinds = [kind for kind in KINDS if any(_kind(file) == kind for file in chosen or files)]
+    return [file for file in chosen or files if _kind(file) in kinds[:1]]
 
 
 def listed_files(folder: Path) -> list[str] | None:
@@ -232,6 +227,11 @@ def _kind(file: Path) -> str | None:
     """'.mcap', '.db3' or '.bag', also where '.zstd' or '.active' follows; None for others."""
     suffix = Path(_plain(file.name)).suffix
     return suffix if suffix in KINDS else None
+
+
+def _part(file: Path) -> tuple[list[int], str]:
+    """Sort key: part 10 comes after part 9."""
+    return [int(part) for part in re.findall(r'\d+', file.name)], file.name
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,7 @@ import io
 import logging
 from pathlib import Path
 import pickle
+import struct
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
@@ -215,10 +216,9 @@ class _Starts(pickle.Unpickler):
     def read(cls, path: Path) -> dict[str, int]:
         try:
             file = io.BytesIO(path.read_bytes())
-            version = np.lib.format.read_magic(file)
-            {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                version, np.lib.format.read_array_header_2_0
-            )(file)
+            file.seek(8)  # behind the magic and the version
+            (header,) = struct.unpack('<H', file.read(2))
+            file.seek(header, io.SEEK_CUR)
             return dict(cls(file).load().item())
         except Exception as error:  # unpickling raises whatever it stumbles on
             raise TpfError(f'{path} is no dictionary of first frames: {error}') from None
