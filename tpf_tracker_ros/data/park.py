@@ -18,14 +18,12 @@ CAR = 16.5, 33.0  # px of the photograph, half width and half length
 
 # Along the middle of the lanes, in px of the photograph. The first route is the target's.
 ROUTES = (
-    ((555, 450), (600, 365), (650, 275), (672, 200), (610, 183), (520, 196), (430, 205),
+    ((612, 342), (650, 275), (672, 200), (610, 183), (520, 196), (430, 205),
      (340, 218), (290, 290), (288, 380), (305, 450), (345, 500)),
-    ((250, 500), (268, 430), (272, 330), (300, 235), (380, 215), (480, 190), (600, 170),
-     (690, 100), (735, -30)),
-    ((30, -40), (35, 90), (95, 170), (200, 205), (262, 262), (255, 340), (215, 430), (110, 500),
+    ((760, -60), (710, 60), (688, 150), (650, 270), (598, 370), (540, 470), (470, 570)),
+    ((30, -40), (35, 90), (95, 170), (190, 215), (245, 270), (240, 340), (205, 420), (110, 490),
      (30, 560)),
-    ((325, 20), (322, 110), (335, 205), (430, 200), (560, 186), (640, 165), (700, 90),
-     (745, -60)),
+    ((325, -40), (322, 90), (290, 175), (200, 190), (110, 150), (50, 80), (25, -40)),
 )  # fmt: skip
 
 
@@ -73,7 +71,7 @@ class ParkSequence(WorldSequence):
         room = (np.array(self._ground.shape[1::-1]) - self._size) / 2
         places, headings = [], []
         for index, route in enumerate(ROUTES):
-            start = 0.0 if index == 0 else rng.uniform(-0.1, 0.12)
+            start = 0.0 if index == 0 else rng.uniform(-0.05, 0.0)
             place, heading = drive(np.array(route) * ZOOM, time + start)
             places.append(place)
             headings.append(heading)
