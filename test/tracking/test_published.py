@@ -9,9 +9,15 @@ import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.data.film import WorldSequence
-from tpf_tracker_ros.models import create_model
+from tpf_tracker_ros.models import create_model, list_models
 from tpf_tracker_ros.models.checkpoint import save_weights
-from tpf_tracker_ros.tracking.config import parse_setting, PUBLISHED, SETTINGS, TrackerConfig
+from tpf_tracker_ros.tracking.config import (
+    parse_setting,
+    POLICIES,
+    PUBLISHED,
+    SETTINGS,
+    TrackerConfig,
+)
 from tpf_tracker_ros.tracking.load import load_tracker, model_settings
 
 
@@ -93,8 +99,11 @@ def test_a_tracked_sequence_is_that_of_an_independent_loop(film, weights):
 
 
 def test_every_piece_has_one_switch_and_is_off_in_published():
-    robust, published = TrackerConfig(), model_settings('tpf_tiny', policy='published')
-    changed = {name for name in SETTINGS if getattr(robust, name) != getattr(published, name)}
+    changed = set()
+    for model in list_models():
+        robust, published = (model_settings(model, policy=each) for each in POLICIES)
+        changed |= {name for name in SETTINGS if getattr(robust, name) != getattr(published, name)}
+        assert all(getattr(published, name) == value for name, value in PUBLISHED.items())
     assert changed == set(PUBLISHED)
     one = model_settings('tpf_tiny', policy='published', inertia=0.5)
     assert (one.inertia, one.size_leash) == (0.5, 0)
