@@ -217,16 +217,17 @@ def print_scores(table: list[dict]) -> None:
 
 
 def save_figure(records: list[dict], path: Path) -> None:
-    """Draw the reliability of the score of each of our trackers over all frames."""
+    """Draw how reliable the score of each of our trackers is on each set."""
     scores, right = defaultdict(list), defaultdict(list)
     for record in records:
         if not record['tracker'].endswith((' rgb', ' thermal', ' best')):
-            scores[record['tracker']] += record['scores']
-            right[record['tracker']] += [value > RIGHT for value in record['overlaps']]
+            name = f'{record["tracker"]}, {record["set"]}'
+            scores[name] += record['scores']
+            right[name] += [value > RIGHT for value in record['overlaps']]
     draw_reliability(
         {name: np.array(values) for name, values in scores.items()},
         {name: np.array(values) for name, values in right.items()},
-        ', '.join(dict.fromkeys(record['set'] for record in records)),
+        'What a score is worth',
     ).savefig(path, dpi=110)
 
 
