@@ -53,7 +53,8 @@ class Film:
         for camera, image, value in (('rgb', self.rgb, (230, 180, 40)),
                                      ('thermal', self.thermal, 7900)):  # fmt: skip
             image = image.copy()
-            image[50:70, x : x + 24] = value
+            right = x + 24
+            image[50:70, x:right] = value
             image[0, 0] = self.index % 256
             stamp = Time(nanoseconds=now + self.offset[camera]).to_msg()
             name = f'{camera}/{self.index}/{self.offset[camera]}'

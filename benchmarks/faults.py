@@ -234,8 +234,9 @@ class Campaign:
             self._log_at = file.tell()
         if re.search(r'\[(WARN|ERROR)\]', text):
             self._last_word = time.perf_counter()
-        if 'Traceback' in text:
-            self._problem('crashes', text[text.index('Traceback') :][-500:])
+        _, _, trace = text.partition('Traceback')
+        if trace:
+            self._problem('crashes', trace[-500:])
         if re.search(r'tpf_tracker\]: ready', text):
             self._ready = True
             self._alive_from = self._last_track = time.perf_counter()
@@ -270,7 +271,7 @@ class Campaign:
 
     @property
     def _current(self) -> str:
-        """The kinds of the latest events without boxes since, and of the last one begun."""
+        """Name the latest events without boxes since, and the last one begun."""
         return ', '.join([*(name for name, _ in self._waiting[-3:]), f'in {self._running!r}'])
 
     def _tracked(self, message: Detection2DArray) -> None:

@@ -110,10 +110,9 @@ def _run(node, process, minutes: float, size: tuple[int, int]) -> list[dict]:
         x, y = (int(32 * (1 + f(index / 40))) for f in (np.sin, np.cos))
         stamp = Time(nanoseconds=time.time_ns()).to_msg()
         for name, image in (('rgb', rgb), ('thermal', thermal)):
-            view = image[y : y + height, x : x + width].copy()
-            view[height // 2 - 10 : height // 2 + 10, width // 2 - 12 : width // 2 + 12] = (
-                230 if name == 'rgb' else 7900
-            )
+            view = image[y:, x:][:height, :width].copy()
+            left, top = width // 2 - 12, height // 2 - 10
+            view[top:, left:][:20, :24] = 230 if name == 'rgb' else 7900
             message = to_image_message(view, Header(stamp=stamp, frame_id=name))
             publishers[name].publish(message)
         index += 1

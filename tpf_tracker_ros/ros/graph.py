@@ -68,7 +68,7 @@ def why_silent(node: Node, topic: str) -> str:
         kinds = {publisher.topic_type for publisher in publishers}
         return (
             f'{len(publishers)} publish it as {", ".join(sorted(kinds))}; is the camera on? '
-            f'Images above 512 KiB need a larger segment in its driver: {cure_for_loss(1 << 20)}'
+            f'With images above 512 KiB {cure_for_loss(1 << 20)}'
         )
     base, _, suffix = topic.rpartition('/')
     raw = base if suffix in TRANSPORTS else topic

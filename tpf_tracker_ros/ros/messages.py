@@ -6,7 +6,6 @@ from std_msgs.msg import ColorRGBA, Header
 from tpf_tracker_ros.core.boxes import centre, from_centre
 from tpf_tracker_ros.core.drawing import COLOURS
 from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
-from visualization_msgs.msg import ImageMarker
 
 ensure_vision_msgs()
 
@@ -16,6 +15,7 @@ from vision_msgs.msg import (  # noqa: E402
     Detection2DArray,
     ObjectHypothesisWithPose,
 )
+from visualization_msgs.msg import ImageMarker  # noqa: E402
 
 
 def to_detection(
