@@ -141,13 +141,15 @@ class SqliteFile(Sqlite3Reader):
 
     def open(self) -> None:  # noqa: A003
         """Learn topics and counts; from the records where that must be."""
+        written, expected = written_pages(self.file)
         try:
-            written, expected = written_pages(self.file)
             if written >= expected:
                 super().open()
                 return
             raise ReaderError(f'{written} of {expected} pages are there')
         except ReaderError:
+            if not expected:  # no database
+                raise
             self.dbconn = apsw.Connection(
                 f'file:{self.path}?immutable=1',
                 flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
