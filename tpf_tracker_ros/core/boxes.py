@@ -98,3 +98,8 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     overlap = np.clip(bottom_right - top_left, 0, None).prod(-1)
     union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def present(ground_truth: np.ndarray) -> np.ndarray:
+    """Which frames (N,) show the target: rows that are finite with width and height above 0."""
+    return np.isfinite(ground_truth).all(1) & (ground_truth[:, 2:] > 0).all(1)

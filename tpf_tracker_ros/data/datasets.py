@@ -19,11 +19,11 @@ import pickle
 import struct
 
 import numpy as np
+from tpf_tracker_ros.core.boxes import present
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import entries, read_text
 from tpf_tracker_ros.data.box_files import read_boxes, read_numbers
 from tpf_tracker_ros.data.media import MediaSequence, shorten
-from tpf_tracker_ros.evaluation.metrics import present
 
 DEPTH = 3  # folders between a dataset's root and its sequences, at most
 STARTS = 'init_frame.npy'

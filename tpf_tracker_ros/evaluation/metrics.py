@@ -9,7 +9,7 @@ invalid frames is in protocol.py; here a frame counts unless its ground truth is
 from collections.abc import Callable
 
 import numpy as np
-from tpf_tracker_ros.core.boxes import centre, iou
+from tpf_tracker_ros.core.boxes import centre, iou, present
 
 CENTRE_THRESHOLDS = np.arange(51.0)  # px
 NORMALISED_THRESHOLDS = np.linspace(0, 0.5, 51)  # parts of the ground truth's width and height
@@ -33,11 +33,6 @@ def normalised_errors(boxes: np.ndarray, ground_truth: np.ndarray) -> np.ndarray
 def curve(values: np.ndarray, thresholds: np.ndarray, passes: Callable) -> np.ndarray:
     """Share (T,) of the values (N,) for which passes(value, threshold), e.g. np.less_equal."""
     return passes(values[:, None], thresholds).mean(0)
-
-
-def present(ground_truth: np.ndarray) -> np.ndarray:
-    """Which frames (N,) show the target: rows that are finite with width and height above 0."""
-    return np.isfinite(ground_truth).all(1) & (ground_truth[:, 2:] > 0).all(1)
 
 
 def precision(boxes: np.ndarray, ground_truth: np.ndarray, threshold: float = 20) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tpf_tracker_ros.core.boxes import iou
+from tpf_tracker_ros.core.boxes import iou, present
 from tpf_tracker_ros.evaluation.metrics import (
     centre_errors,
     CENTRE_THRESHOLDS,
@@ -17,7 +17,6 @@ from tpf_tracker_ros.evaluation.metrics import (
     normalised_errors,
     NORMALISED_THRESHOLDS,
     OVERLAP_THRESHOLDS,
-    present,
 )
 
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tpf_tracker_ros.core.boxes import iou
+from tpf_tracker_ros.core.boxes import iou, present
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.data.datasets import find_folders, get_layout, open_sequence
 from tpf_tracker_ros.evaluation.evaluate import Evaluation
-from tpf_tracker_ros.evaluation.metrics import present
 
 RUN = 10  # rows in a row without overlap make a loss
 

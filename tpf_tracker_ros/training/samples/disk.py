@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tpf_tracker_ros.core.boxes import present
 from tpf_tracker_ros.core.crops import Framing, SQUARE, Window
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.thermal import ThermalRange
@@ -29,7 +30,6 @@ from tpf_tracker_ros.data.datasets import (
     read_names,
 )
 from tpf_tracker_ros.data.media import MediaSequence
-from tpf_tracker_ros.evaluation.metrics import present
 from tpf_tracker_ros.training.samples.sensors import degrade_real, draw_failing
 from tpf_tracker_ros.training.samples.world import (
     Batch,
