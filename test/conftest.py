@@ -1,6 +1,7 @@
 """Shared by all tests: where the real data lies, if it is there."""
 
 from contextlib import contextmanager
+from itertools import islice
 import json
 import os
 from pathlib import Path
@@ -51,8 +52,8 @@ def frames():
     """Twelve frame pairs (320x240) panned over one of the film, ground truth (12, 4)."""
     scene = next(iter(WorldSequence(0, frames=1)))
     thermal = ThermalRange().to_uint8(scene.thermal)
-    sequence = PannedSequence(scene.rgb, thermal, seed=0, frames=12)
-    return list(sequence), sequence.ground_truth.round()
+    sequence = PannedSequence(scene.rgb, thermal, seed=0)
+    return list(islice(sequence, 12)), sequence.ground_truth[:12].round()
 
 
 @pytest.fixture(scope='session')
