@@ -61,6 +61,7 @@ def test_it_loads_freezes_and_tracks(name, film, tmp_path):
     torch.manual_seed(0)
     save_weights(create_model(name), tmp_path / 'w.safetensors')
     network = load_model(name, tmp_path / 'w.safetensors')
+    network.max_templates = 1  # as many as PLAIN uses
     tracker = load_tracker(name, device='cpu', checkpoint=tmp_path / 'w.safetensors', **PLAIN)
     assert (tracker.name, tracker.device) == (name, 'cpu')
     plain = checked(tracker, network, film)
@@ -76,6 +77,7 @@ def test_it_loads_freezes_and_tracks(name, film, tmp_path):
 def test_its_export_tracks_alike(name, film, tmp_path):
     torch.manual_seed(0)
     network = create_model(name).eval()
+    network.max_templates = 1  # as many as PLAIN uses
     export_model(network, tmp_path / 'export', form='torchscript')
     tracker = load_tracker(name, device='cpu', checkpoint=tmp_path / 'export', **PLAIN)
     checked(tracker, network, film)
