@@ -35,7 +35,8 @@ def test_the_base_model_needs_the_published_multiply_adds(base):
         base(base.template(z)[:, None], x)
 
     counts = count_macs(run)
-    assert counts['linear'] == linear
+    # Of the templates the last block makes keys and values alone: nothing reads the rest.
+    assert counts['linear'] == linear - template * 10 * dim**2
     assert counts['convolution'] == convolution
     assert (linear + convolution) / 1e9 == pytest.approx(21.5, abs=0.01)
 
