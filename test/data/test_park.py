@@ -50,8 +50,9 @@ def test_it_gets_dark_and_the_temperatures_cross(film):
     for frame in (2, int(CROSSOVER[0] * 20) + 1):
         x, y, w, h = np.int64(film.ground_truth[frame])
         heat = film._draw(frame)[..., 3]
-        middle = heat[y + h // 3 : y + 2 * h // 3, x + w // 3 : x + 2 * w // 3].mean()
-        around = np.median(heat[y - 15 : y + h + 15, x - 15 : x + w + 15])
+        rows, columns = slice(y + h // 3, y + 2 * h // 3), slice(x + w // 3, x + 2 * w // 3)
+        middle = heat[rows, columns].mean()
+        around = np.median(heat[y - 15 : y + h + 15, x - 15 : x + w + 15])  # noqa: E203
         warm.append(abs(middle - around))
     assert warm[0] > 3 * warm[1]
 

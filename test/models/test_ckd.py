@@ -55,7 +55,7 @@ def test_with_elimination_all_is_as_in_the_published_code(published, golden, ass
             torch.testing.assert_close(
                 pair[m][:, :4, :8], expected[f'{modality}_block_taps'][i, :, :4], rtol=0, atol=3e-4
             )
-        tokens = features[:, 768 * m : 768 * m + 8].flatten(2).mT
+        tokens = features[:, 768 * m : 768 * m + 8].flatten(2).mT  # noqa: E203
         torch.testing.assert_close(
             tokens, expected[f'{modality}_tokens'][:, 64:], rtol=0, atol=3e-4
         )

@@ -50,7 +50,8 @@ def crop(image, box, factor, size):
     padded = np.zeros((side, side, 3), np.uint8)
     for row in range(max(0, top), min(image.shape[0], top + side)):
         columns = slice(max(0, left), min(image.shape[1], left + side))
-        padded[row - top, columns.start - left : columns.stop - left] = image[row, columns]
+        inside = slice(columns.start - left, columns.stop - left)
+        padded[row - top, inside] = image[row, columns]
     return cv2.resize(padded, (size, size)), size / side
 
 

@@ -12,7 +12,7 @@ RIGHT, WRONG = 0.5, 0.1  # IoU above and below
 
 
 def overlaps(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """IoU (N,) of boxes and truth (N, 4) x, y, w, h; NaN where truth has no box."""
+    """Overlap, the IoU (N,), of boxes and truth (N, 4) x, y, w, h; NaN where truth has no box."""
     return np.where(np.isfinite(truth).all(1), iou(boxes, np.nan_to_num(truth)), np.nan)
 
 

@@ -105,7 +105,8 @@ class Ckd(TwoStreamNetwork):
             tokens = [b.transform(x) for b, x in zip(blocks, tokens)]
             if taps is not None:
                 taps.append(tuple(tokens))
-        maps = [s.restore(s.norm(x[:, count - skip :]), kept) for s, x in zip(streams, tokens)]
+        search = slice(count - skip, None)
+        maps = [s.restore(s.norm(x[:, search]), kept) for s, x in zip(streams, tokens)]
         return torch.cat(maps, 1)
 
 

@@ -6,7 +6,7 @@ fusion, taught by a deeper network of two streams with a complex one. Its text, 
 were not at hand, so the student is our reconstruction: the ViT of this project at a third of the
 depth and half the width, both modalities as one batch, candidates in common as in CKD, and a
 linear fusion that starts as the mean. How it is taught is in training/ (docs/models.md).
-"""
+"""  # noqa: A005
 
 from dataclasses import dataclass
 
@@ -103,7 +103,7 @@ class Cmd(TwoStreamNetwork):
             x = block.transform(x)
             if taps is not None:
                 taps.append(x.chunk(2))
-        both = torch.cat(backbone.norm(x[:, count - skip :]).chunk(2), -1)  # (B, n, 2 D)
+        both = torch.cat(backbone.norm(x[:, count - skip :]).chunk(2), -1)  # noqa: E203
         return backbone.restore(self.fusion(both), kept.chunk(2)[0])
 
 

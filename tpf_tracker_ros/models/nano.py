@@ -140,5 +140,5 @@ NANOTRACK = PublishedKeys(
     },
 )
 def tpf_nano() -> TpfNano:
-    """NanoTrack v3 behind the fusion adapter, at 127/255 px; loads NanoTrack's checkpoint."""
+    """Fusion adapter before NanoTrack v3, at 127/255 px; loads NanoTrack's checkpoint."""
     return TpfNano()

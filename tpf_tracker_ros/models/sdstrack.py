@@ -157,7 +157,7 @@ class TwoModalityTransformer(VisionTransformer):
                 if taps is not None:
                     taps.append(Fused(x, kept))
         # The norm follows the mean, so a slot that both eliminated holds the norm's bias.
-        rgb, other = to_slots(x[:, count - skip :], kept, search.shape[1]).chunk(2)
+        rgb, other = to_slots(x[:, count - skip :], kept, search.shape[1]).chunk(2)  # noqa: E203
         features = self.norm((rgb + other) / 2)
         return features.transpose(1, 2).unflatten(2, (self.grid_x, self.grid_x))
 

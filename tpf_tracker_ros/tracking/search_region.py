@@ -283,7 +283,7 @@ class SearchTracker:
         A mean, since a search crop without the target scores low but not evenly so.
         """
         config = self.config
-        target.recent = [*target.recent, (score, target.box)][-config.lost_after :]
+        target.recent = [*target.recent, (score, target.box)][-config.lost_after :]  # noqa: E203
         mean = sum(score for score, _ in target.recent) / config.lost_after
         if len(target.recent) == config.lost_after and mean < config.lost_score:
             if self.state is not TrackState.LOST and config.return_lost:

@@ -47,6 +47,6 @@ def test_several_templates_of_a_batch_do_not_mix():
     templates, search = torch.randn(2, 96, 8, 8), torch.randn(2, 96, 16, 16)
     with torch.no_grad():
         together = head(templates, search)
-        alone = [head(templates[i : i + 1], search[i : i + 1]) for i in range(2)]
+        alone = [head(templates[i : i + 1], search[i : i + 1]) for i in range(2)]  # noqa: E203
     for k in range(2):
         torch.testing.assert_close(together[k], torch.cat([each[k] for each in alone]))

@@ -38,7 +38,7 @@ def write_film(path, frames) -> None:
 def test_boxes_of_neighbouring_thermal_images_become_one_track(tmp_path):
     scene = textured(800, 700)
     for number, shift in ((7, 0), (9, 40), (90, 80)):  # the last one is too far away in time
-        view = scene[shift : shift + 512, shift : shift + 640]
+        view = scene[shift : shift + 512, shift : shift + 640]  # noqa: E203
         cv2.imwrite(str(tmp_path / f'0_60_30_0_{number:05}.jpg'), view)
     boxes = {
         '0_60_30_0_00007.jpg': [[200, 160, 40, 30, 'Car'], [400, 300, 20, 40, 'Person']],

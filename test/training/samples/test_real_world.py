@@ -20,7 +20,7 @@ PLAIN = SensorConfig(
 
 @pytest.fixture(scope='module')
 def pack(tmp_path_factory) -> str:
-    """A photograph, a bright target in three thermal and three film images, a cut-out."""
+    """Make a photograph, a bright target in three thermal and three film images, a cut-out."""
     folder = tmp_path_factory.mktemp('pack')
     made, rng = Pack(folder), np.random.default_rng(0)
     made.add_image(rng.integers(0, 255, (200, 300, 3), np.uint8), 'photo')
@@ -28,7 +28,7 @@ def pack(tmp_path_factory) -> str:
         seen = []
         for x in (60, 80, 100):
             image = np.full((200, 300), 40, np.uint8)
-            image[90:120, x : x + 40] = 220
+            image[90:120, x : x + 40] = 220  # noqa: E203
             shown = np.repeat(image[..., None], 3, -1) if kind == 'film' else image
             seen.append((made.add_image(shown, kind), np.array([x, 90.0, 40, 30])))
         made.add_track('car', seen)

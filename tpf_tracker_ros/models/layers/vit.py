@@ -100,8 +100,9 @@ class Attention(nn.Module):
 
         skip: so many tokens at the front ask nothing, queries are (B, heads, N - skip, ...).
         """
-        if not skip:
-            return self._heads(self.qkv(x), 3)
+        if not skip or callable(self.qkv.weight):  # quantized: its weights cannot be split
+            q, k, v = self._heads(self.qkv(x), 3)
+            return q[:, :, skip:], k, v
         dim = x.shape[-1]
         weights, biases = (p.split((dim, 2 * dim)) for p in (self.qkv.weight, self.qkv.bias))
         (q,) = self._heads(F.linear(x[:, skip:], weights[0], biases[0]), 1)
@@ -304,7 +305,7 @@ class VisionTransformer(nn.Module):
 
     @property
     def centre(self) -> int:
-        """The template token whose attention scores the candidates: the middle one."""
+        """Return the template token whose attention scores the candidates: the middle one."""
         middle = (self.grid_z - 1) // 2
         return middle * self.grid_z + middle
 
@@ -349,4 +350,4 @@ class VisionTransformer(nn.Module):
             x, kept = block(x, kept, templates=count, centre=self.centre, bias=bias, skip=skip)
             if taps is not None:
                 taps.append(x)
-        return self.restore(self.norm(x[:, count - skip :]), kept)
+        return self.restore(self.norm(x[:, count - skip :]), kept)  # noqa: E203

@@ -43,7 +43,7 @@ def common_specific_loss(
     specific_weight: float = 0.5,
 ) -> Tensor:
     """
-    CMD's SCFD on one level: common features are compared once, specific ones for each modality.
+    Compare by CMD's SCFD on one level: common features once, specific ones by modality.
 
     student, teacher: standardized tokens (B, N, D), RGB and thermal; alive: bool (B,) each,
     whether the student saw the camera: a dead one has nothing specific to be learned. 1.73:
@@ -66,7 +66,7 @@ def path_loss(
     student: list[Tensor], teacher: list[Tensor], share: Tensor, place: Tensor
 ) -> Tensor:
     """
-    CMD's MPSD: the fused feature learns from each path of the teacher, by its share.
+    Teach by CMD's MPSD: the fused feature learns from each path of the teacher, by its share.
 
     student, teacher: a path's features, (B, C, G, G), of equal shape; share: (B, P), rows sum
     to one; place: how much each cell counts, (B, 1, G, G).

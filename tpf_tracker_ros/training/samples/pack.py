@@ -301,7 +301,7 @@ def pack_moving(
     numbers = [pack.add_image(frame, 'film') for frame in frames]
     rng = np.random.default_rng(0)
     for start in range(0, len(frames) - 4, length // 2):
-        part = frames[start : start + length]
+        part = frames[start : start + length]  # noqa: E203
         pairs = [FramePair(frame, None, stamp=i) for i, frame in enumerate(part)]
         grey = cv2.cvtColor(part[0], cv2.COLOR_RGB2GRAY)
         for x, y in cv2.goodFeaturesToTrack(grey, 24, 0.05, 24)[:, 0]:
@@ -314,7 +314,7 @@ def pack_moving(
             agrees = np.array([iou(a, b) for a, b in zip(forward, backward)]) > agreement
             end = len(part) if agrees.all() else 0
             if end > 1 and np.ptp(forward[:, :2], axis=0).max() > 0.15 * min(w, h):
-                seen = list(zip(numbers[start : start + end], forward[:end]))
+                seen = list(zip(numbers[start : start + end], forward[:end]))  # noqa: E203
                 pack.add_track(path.stem, seen)
 
 

@@ -169,7 +169,8 @@ def _crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     side = int(rng.integers(min(size, height, width), min(height, width) + 1))
     y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=how)
+    rows, columns = slice(y, y + side), slice(x, x + side)
+    return cv2.resize(image[rows, columns], (size, size), interpolation=how)
 
 
 def draw_heat(count: int, generator: Generator) -> Callable[[Tensor], Tensor]:

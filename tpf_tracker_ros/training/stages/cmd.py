@@ -6,7 +6,7 @@ teacher's streams to the student's one; MPSD teaches the simple fusion by severa
 selection among them. Ours, as its text was not at hand: the losses (losses/features.py,
 docs/models.md), their weights, the response loss, and that the teacher sees the pair as sound
 cameras would while the student sees what is left of it.
-"""
+"""  # noqa: A005
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,14 +182,14 @@ class CmdStage(Stage):
         config, losses = self.config, []
         if taps[-1][0].shape[1] < lesson.taps[-1][0].shape[1]:
             return sound.new_zeros((), dtype=torch.float32)
-        cells = self.model.crops.template_grid**2, self.model.crops.search_grid**2
+        initial = slice(None, self.model.crops.template_grid**2)
+        search = slice(-(self.model.crops.search_grid**2), None)
         for level, bring in enumerate(self.network['levels'], 1):
             own = taps[round(len(taps) * level / LEVELS) - 1]
             taught = lesson.taps[round(len(lesson.taps) * level / LEVELS) - 1]
             # A dynamic template is the student's alone.
             student = tuple(
-                standardized(bring(torch.cat([x[:, : cells[0]], x[:, -cells[1] :]], 1)))
-                for x in own
+                standardized(bring(torch.cat([x[:, initial], x[:, search]], 1))) for x in own
             )
             teacher = tuple(standardized(x) for x in taught)
             losses.append(
