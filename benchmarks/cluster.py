@@ -15,6 +15,7 @@ from pathlib import Path
 import tempfile
 import time
 
+import torch
 from tpf_tracker_ros.evaluation.cluster import run_on_cluster
 from tpf_tracker_ros.evaluation.runner import run_dataset
 from tpf_tracker_ros.tracking.load import load_tracker
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument('--dataset', default='lasher')
     parser.add_argument('--model', default='tpf_tiny')
     args = parser.parse_args()
-    os.environ['OMP_NUM_THREADS'] = '1'  # a core each
+    torch.set_num_threads(1)  # a core each, as Ray gives its workers
     os.environ['RAY_USAGE_STATS_ENABLED'] = '0'
     from ray.cluster_utils import Cluster
 
