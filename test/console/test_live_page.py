@@ -118,8 +118,16 @@ def graph(tmp_path_factory):
 def page(browser, graph):
     browser.open(graph.url)
     browser.until(lambda: browser.find_all('#image-rgb'), 'an image', 30)
-    browser.until_text('state', 'No target')
+    started(browser)
     return browser
+
+
+def started(page):
+    """See that the node runs, and images that came after it kept its first pair."""
+    page.until_text('state', 'No target', 30)
+    page.until(lambda: page.data('image-rgb', 'stamp'), 'an image')
+    since = int(page.data('image-rgb', 'stamp'))
+    page.until(lambda: int(page.data('image-rgb', 'stamp')) > since + 2e9, 'a newer image')
 
 
 def shown(page, view='rgb'):
@@ -295,7 +303,7 @@ def test_a_node_that_dies_and_returns(page, graph):
     page.find('reset').click()
     page.until_text('answer', '✕ Refused')
     with tracker(graph.log):
-        page.until_text('state', 'No target', 30)
+        started(page)
         assert not page.find('trouble').is_displayed()
         draw(page)
         page.until_text('state', 'Tracking')

@@ -130,6 +130,9 @@ class LiveTracker:
         """Return what is known of the tracker now."""
         alive, status = self._alive(), self._status
         active = self._diagnosis('message') not in ('inactive', 'unconfigured')
+        views = [*self._cameras()]
+        if views and self._fuses():  # a page that knew the fused image alone would show it
+            views.append('fused')
         return {
             'alive': alive,
             'state': self._state if alive and active else '',
@@ -137,7 +140,7 @@ class LiveTracker:
             'modality': status.get('modality', ''),
             'numbers': status,
             'health': list(self._health.values()),
-            'views': [*self._cameras(), *(['fused'] if self._fuses() else [])],
+            'views': views,
             'values': {n: v for n, v in self._values.items() if not TABLE[n].read_only},
             'curve': self._curves[-1] if self._curves else None,
         }

@@ -14,7 +14,7 @@ import sys
 from rclpy.node import Node
 from tpf_tracker_ros.console.access import Access
 from tpf_tracker_ros.console.live import LiveTracker
-from tpf_tracker_ros.console.server import ADDRESS, Console, MAX_VIEWERS, PORT
+from tpf_tracker_ros.console.server import ADDRESS, call_soon, Console, MAX_VIEWERS, PORT
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.graph import spinning_node
 from tpf_tracker_ros.ros.parameters import Parameter
@@ -61,7 +61,7 @@ async def _serve(node: Node, spinning: Future, values: dict) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    spinning.add_done_callback(lambda _: loop.call_soon_threadsafe(stop.set))
+    spinning.add_done_callback(lambda _: call_soon(loop, stop.set))
     async with console.serving(values['address'], values['port']) as url:
         # Not through the node's logger: the token is nothing for /rosout and log files.
         print(f'console of {tracker.tracker}: {url}', flush=True)

@@ -62,7 +62,7 @@ class Console:
     async def serving(self, address: str = ADDRESS, port: int = PORT) -> AsyncIterator[str]:
         """Serve until the block ends; gives the page's address. Raises TpfError."""
         loop = asyncio.get_running_loop()
-        self._source.attach(lambda: _call_soon(loop, self._wake))
+        self._source.attach(lambda: call_soon(loop, self._wake))
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -147,7 +147,8 @@ class Console:
         return response
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+def call_soon(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    """Call it in a loop of another thread, unless that has ended."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(action)
 
