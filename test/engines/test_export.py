@@ -1,3 +1,4 @@
+from functools import partial
 import json
 import shutil
 
@@ -129,3 +130,33 @@ def test_broken_exports_are_named(tmp_path, small, tiny, exports):
         load_tracker('tpf_tiny', device='cpu', checkpoint=tmp_path / 'onnx', policy='published')
     with pytest.raises(TpfError, match='runs on cpu'):
         load_tracker('tpf_tiny', device='meta', checkpoint=tmp_path / 'onnx')
+
+
+def test_a_network_without_large_products_is_not_quantized(tmp_path):
+    with pytest.raises(TpfError, match='toy has no matrix product that int8 makes faster'):
+        export_model(create_model('toy'), tmp_path, form='onnx', int8=True)
+
+
+def test_shapes_that_the_exporter_noted_wrongly_do_not_stop_the_quantizer(tmp_path):
+    """As in the export of tpf_nano, whose names stand for tensors of two batch sizes."""
+    onnx = pytest.importorskip('onnx', reason='quantizing needs onnx and onnxruntime')
+    onnxruntime = pytest.importorskip('onnxruntime')
+    tensor = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    weight = np.random.default_rng(0).normal(size=(96, 96)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node('MatMul', ['x', 'w'], ['y'], name='product'),
+            onnx.helper.make_node('Relu', ['y'], ['z']),
+        ],
+        'step',
+        [tensor('x', shape=(8, 96))],
+        [tensor('z', shape=(8, 96))],
+        [onnx.numpy_helper.from_array(weight, 'w')],
+        value_info=[tensor('y', shape=(16, 96))],
+    )
+    path, x = tmp_path / 'step.onnx', np.ones((8, 96), np.float32)
+    opset = [onnx.helper.make_opsetid('', 18)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opset), path)
+    quantize_onnx(path)
+    (z,) = onnxruntime.InferenceSession(path).run(None, {'x': x})
+    np.testing.assert_allclose(z, np.maximum(x @ weight, 0), atol=0.3)

@@ -21,7 +21,7 @@ from tpf_tracker_ros.bench.macs import count_macs
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.engines.cuda_graph import CudaGraphEngine
 from tpf_tracker_ros.engines.engine import Engine, example_crops
-from tpf_tracker_ros.engines.export import export_model, quantize_onnx
+from tpf_tracker_ros.engines.export import export_model, has_large_products, quantize_onnx
 from tpf_tracker_ros.engines.exported import ExportedEngine
 from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models import create_model
@@ -82,12 +82,15 @@ def make_engines(network: TrackingNetwork, device: str, folder: Path) -> dict[st
         engines['cuda graph bf16'] = CudaGraphEngine(network, device, torch.bfloat16)
         return engines
     engines['frozen'] = FrozenEngine(network)
-    export_model(network, folder / 'torchscript int8', form='torchscript', int8=True)
+    int8 = has_large_products(network)
+    if int8:
+        export_model(network, folder / 'torchscript int8', form='torchscript', int8=True)
     if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnxscript'):
         export_model(network, folder / 'onnx', form='onnx')
-        shutil.copytree(folder / 'onnx', folder / 'onnx int8')
-        for step in ('template', 'search'):
-            quantize_onnx(folder / 'onnx int8' / f'{step}.onnx')
+        if int8:
+            shutil.copytree(folder / 'onnx', folder / 'onnx int8')
+            for step in ('template', 'search'):
+                quantize_onnx(folder / 'onnx int8' / f'{step}.onnx')
     for path in sorted(folder.iterdir()):
         engines[path.name] = ExportedEngine(network, path)
     return engines

@@ -34,9 +34,13 @@ def export_model(network: TrackingNetwork, out: Path, *, form: str, int8: bool =
     Write the export folder of a network whose weights are loaded, for its max_templates.
 
     form: 'onnx' or 'torchscript'. int8: quantize the weights of matrix products, and their
-    inputs as they come (dynamic quantization). Raises TpfError when a package is missing or the
-    folder cannot be written.
+    inputs as they come (dynamic quantization). Raises TpfError when there are none, a package is
+    missing or the folder cannot be written.
     """
+    if int8 and not has_large_products(network):
+        raise TpfError(
+            f'{network.name} has no matrix product that int8 makes faster; export it without int8'
+        )
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     network = copy.deepcopy(network).cpu().eval()
@@ -58,6 +62,15 @@ def export_model(network: TrackingNetwork, out: Path, *, form: str, int8: bool =
     write_file(out / 'export.json', json.dumps(info, indent=2).encode() + b'\n')
 
 
+def has_large_products(network: nn.Module) -> bool:
+    """Whether there is anything that is worth int8."""
+    return any(_is_large_product(layer) for layer in network.modules())
+
+
+def _is_large_product(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) and layer.weight.numel() >= LEAST_WEIGHTS
+
+
 def quantize_onnx(path: Path) -> None:
     """
     Quantize the large matrix products of an ONNX file, dynamically, to int8.
@@ -67,15 +80,18 @@ def quantize_onnx(path: Path) -> None:
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
-    graph = onnx.load(path).graph
-    large = {w.name for w in graph.initializer if math.prod(w.dims) >= LEAST_WEIGHTS}
+    model = onnx.load(path)
+    large = {w.name for w in model.graph.initializer if math.prod(w.dims) >= LEAST_WEIGHTS}
     products = [
         node.name
-        for node in graph.node
+        for node in model.graph.node
         if node.op_type in ('MatMul', 'Gemm') and large.intersection(node.input)
     ]
-    with _quiet():
-        quantize_dynamic(path, path, nodes_to_quantize=products, per_channel=True)
+    if products:  # none would mean all to the quantizer
+        # Shapes that the exporter noted for names used twice; the quantizer infers its own.
+        del model.graph.value_info[:]
+        with _quiet():
+            quantize_dynamic(model, path, nodes_to_quantize=products, per_channel=True)
 
 
 def _write_onnx(step: nn.Module, inputs: tuple[Tensor, ...], path: Path, int8: bool) -> None:
@@ -94,11 +110,7 @@ def _write_torchscript(
     step: nn.Module, inputs: tuple[Tensor, ...], path: Path, int8: bool
 ) -> None:
     if int8:
-        products = {
-            name
-            for name, layer in step.named_modules()
-            if isinstance(layer, nn.Linear) and layer.weight.numel() >= LEAST_WEIGHTS
-        }
+        products = {name for name, each in step.named_modules() if _is_large_product(each)}
         step = torch.ao.quantization.quantize_dynamic(step, products)
     torch.jit.save(freeze(step, inputs), str(path))
 
