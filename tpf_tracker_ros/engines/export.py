@@ -88,7 +88,7 @@ def quantize_onnx(path: Path) -> None:
         if node.op_type in ('MatMul', 'Gemm') and large.intersection(node.input)
     ]
     if products:  # none would mean all to the quantizer
-        # Shapes that the exporter noted for names used twice; the quantizer infers its own.
+        # The exporter notes the shapes of weights, too; the quantizer turns those of a Gemm.
         del model.graph.value_info[:]
         with _quiet():
             quantize_dynamic(model, path, nodes_to_quantize=products, per_channel=True)
