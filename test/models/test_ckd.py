@@ -1,13 +1,14 @@
 from formula import crops, fill, find, small_crops
 import pytest
 import torch
-from tpf_tracker_ros.models.ckd import Ckd, CkdConfig, CkdWithTeachers
+from tpf_tracker_ros.models.ckd import Ckd, CkdWithTeachers
 from tpf_tracker_ros.models.layers.vit import Elimination, set_keep
+from tpf_tracker_ros.models.vit_config import VitConfig
 
 
 def on_meta(build, config=None):
     with torch.device('meta'):
-        return build(config or CkdConfig()).eval()
+        return build(config or VitConfig()).eval()
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +68,7 @@ def test_without_elimination_the_maps_are_as_in_the_published_code(published, go
     assert_maps(find(published, crops(1)), golden('ckd.npz', 'noce_'))
 
 
-SMALL = CkdConfig(
+SMALL = VitConfig(
     template_size=32, search_size=64, stride=8, dim=32, depth=4, heads=2, ce_blocks=(1, 2),
     head_channels=64,
 )  # fmt: skip

@@ -11,53 +11,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.models.layers.head import CentreHead
-from tpf_tracker_ros.models.layers.vit import template_bias, VisionTransformer
+from tpf_tracker_ros.models.layers.vit import template_bias
 from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.models.registry import PublishedKeys, register_model
 from tpf_tracker_ros.models.two_stream import mean_similarity, TwoStreamNetwork
+from tpf_tracker_ros.models.vit_config import VitConfig
 
 Pair = tuple[Tensor, Tensor]  # of the RGB and the thermal stream
-
-
-@dataclass(frozen=True)
-class CkdConfig:
-    """Every number of a CKD network."""
-
-    template_size: int = 128  # px, side of a template crop
-    search_size: int = 256  # px, side of the search crop
-    framing: Framing = SQUARE
-    stride: int = 16  # px of a crop for each token
-    stem: str = 'patch'  # 'patch' (one strided convolution) or 'conv' (with correlation)
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_ratio: float = 4.0
-    ce_blocks: tuple[int, ...] = (3, 6, 9)  # blocks with candidate elimination
-    ce_keep: float = 0.7  # share of search tokens that such a block keeps
-    head_channels: int = 256
-
-    def stream(self) -> VisionTransformer:
-        """Return one stream with fresh weights."""
-        return VisionTransformer(
-            dim=self.dim,
-            depth=self.depth,
-            heads=self.heads,
-            mlp_ratio=self.mlp_ratio,
-            stride=self.stride,
-            grid_z=self.template_size // self.stride,
-            grid_x=self.search_size // self.stride,
-            stem=self.stem,
-            ce_blocks=self.ce_blocks,
-            ce_keep=self.ce_keep,
-        )
 
 
 class Ckd(TwoStreamNetwork):
     """Tokens of both modalities through their streams, then the head over both."""
 
-    def __init__(self, config: CkdConfig) -> None:
+    def __init__(self, config: VitConfig) -> None:
         super().__init__(config)
         self.rgb_branch, self.tir_branch = config.stream(), config.stream()
         self.box_head = CentreHead(2 * config.dim, config.head_channels)
@@ -118,13 +85,13 @@ PUBLISHED = PublishedKeys(unused=lambda key: key.startswith(TEACHERS))
 @register_model(policy='published', published=PUBLISHED)
 def ckd_base() -> Ckd:
     """Two ViT-B streams and a head over both, at 128/256 px; loads published CKD checkpoints."""
-    return Ckd(CkdConfig())
+    return Ckd(VitConfig())
 
 
 @register_model()
 def ckd_small() -> Ckd:
     """Two ViT-S streams and a head over both, at 128/256 px."""
-    return Ckd(CkdConfig(dim=384, heads=6, head_channels=128))
+    return Ckd(VitConfig(dim=384, heads=6, head_channels=128))
 
 
 @dataclass(frozen=True)
@@ -151,7 +118,7 @@ class CkdWithTeachers(Ckd):
     layers.vit.set_keep(network, 1). What tracks are the weights of Ckd among these.
     """
 
-    def __init__(self, config: CkdConfig) -> None:
+    def __init__(self, config: VitConfig) -> None:
         super().__init__(config)
         self.teacher_rgb, self.teacher_tir = config.stream(), config.stream()
         self.box_head_v = CentreHead(config.dim, config.head_channels)

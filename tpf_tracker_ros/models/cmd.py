@@ -12,28 +12,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.models.layers.head import CentreHead
-from tpf_tracker_ros.models.layers.vit import VisionTransformer
 from tpf_tracker_ros.models.registry import register_model
 from tpf_tracker_ros.models.two_stream import mean_similarity, TwoStreamNetwork
+from tpf_tracker_ros.models.vit_config import TINY, VitConfig
 
 
 @dataclass(frozen=True)
-class CmdConfig:
+class CmdConfig(VitConfig):
     """Every number of a CMD student."""
 
-    template_size: int = 128  # px, side of a template crop
-    search_size: int = 256  # px, side of the search crop
-    framing: Framing = SQUARE
-    stride: int = 16  # px of a crop for each token
-    stem: str = 'patch'  # 'patch' (one strided convolution) or 'conv' (with correlation)
     dim: int = 384
     depth: int = 6
     heads: int = 6
-    mlp_ratio: float = 4.0
-    ce_blocks: tuple[int, ...] = (1, 3, 4)  # blocks with candidate elimination
-    ce_keep: float = 0.7  # share of search tokens that such a block keeps
+    ce_blocks: tuple[int, ...] = (1, 3, 4)
     head_channels: int = 128
 
 
@@ -42,18 +34,7 @@ class Cmd(TwoStreamNetwork):
 
     def __init__(self, config: CmdConfig) -> None:
         super().__init__(config)
-        self.backbone = VisionTransformer(
-            dim=config.dim,
-            depth=config.depth,
-            heads=config.heads,
-            mlp_ratio=config.mlp_ratio,
-            stride=config.stride,
-            grid_z=config.template_size // config.stride,
-            grid_x=config.search_size // config.stride,
-            stem=config.stem,
-            ce_blocks=config.ce_blocks,
-            ce_keep=config.ce_keep,
-        )
+        self.backbone = config.stream()
         # What tells the modalities and the dynamic template apart; zero until it is learned.
         self.modality = nn.Parameter(torch.zeros(2, 1, 1, config.dim))
         self.segment_dynamic = nn.Parameter(torch.zeros(1, 1, config.dim))
@@ -120,19 +101,4 @@ def cmd_small() -> Cmd:
 @register_model(defaults=ONE_TEMPLATE)
 def cmd_tiny() -> Cmd:
     """Three narrow blocks shared by both modalities, at 64/128 px; for plain CPUs."""
-    return Cmd(
-        CmdConfig(
-            template_size=64,
-            search_size=128,
-            framing=Framing(template=1.5, search=3.0, wide=6.0, aspect=3.0, smallest=20.0),
-            stride=8,
-            stem='conv',
-            dim=96,
-            depth=3,
-            heads=3,
-            mlp_ratio=2.0,
-            ce_blocks=(0, 1),
-            ce_keep=0.5,
-            head_channels=48,
-        )
-    )
+    return Cmd(CmdConfig(**TINY, ce_blocks=(0, 1), ce_keep=0.5))

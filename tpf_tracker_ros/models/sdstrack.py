@@ -10,11 +10,11 @@ of both; here it is cross attention: the same numbers for half the products.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.core.crops import Framing, SQUARE
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.layers.vit import (
     Block,
@@ -25,25 +25,15 @@ from tpf_tracker_ros.models.layers.vit import (
 )
 from tpf_tracker_ros.models.registry import PublishedKeys, register_model
 from tpf_tracker_ros.models.two_stream import TwoStreamNetwork
+from tpf_tracker_ros.models.vit_config import VitConfig
 
 
 @dataclass(frozen=True)
-class SdsTrackConfig:
+class SdsTrackConfig(VitConfig):
     """Every number of an SDSTrack network."""
 
-    template_size: int = 128  # px, side of a template crop
-    search_size: int = 256  # px, side of the search crop
-    framing: Framing = SQUARE
-    stride: int = 16  # px of a crop for each token
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_ratio: float = 4.0
-    ce_blocks: tuple[int, ...] = (3, 6, 9)  # blocks with candidate elimination
-    ce_keep: float = 0.7  # share of search tokens that such a block keeps
     fusion_blocks: tuple[int, ...] = (3, 6, 9, 11)  # after which the modalities attend each other
     adapter_dim: int = 192
-    head_channels: int = 256
 
 
 class Fused(NamedTuple):
@@ -115,25 +105,25 @@ class TwoModalityBlock(Block):
 class TwoModalityTransformer(VisionTransformer):
     """The ViT of OSTrack with a second patch embedding, adapters and fusion passes."""
 
-    def __init__(self, config: SdsTrackConfig) -> None:
-        super().__init__(
-            dim=config.dim,
-            depth=config.depth,
-            heads=config.heads,
-            mlp_ratio=config.mlp_ratio,
-            stride=config.stride,
-            grid_z=config.template_size // config.stride,
-            grid_x=config.search_size // config.stride,
-            stem='patch',
-            ce_blocks=config.ce_blocks,
-            ce_keep=config.ce_keep,
-            block=partial(TwoModalityBlock, adapter_dim=config.adapter_dim),
-        )
-        self.fusion_blocks = config.fusion_blocks
-        self.patch_embed_multimodal = PatchEmbed(config.dim, config.stride)
+    def __init__(
+        self,
+        *,
+        dim: int,
+        stride: int,
+        stem: str,
+        fusion_blocks: tuple[int, ...],
+        adapter_dim: int,
+        **more: Any,
+    ) -> None:
+        if stem != 'patch':
+            raise TpfError(f"stem is {stem!r}; SDSTrack has a second patch embedding: 'patch'")
+        block = partial(TwoModalityBlock, adapter_dim=adapter_dim)
+        super().__init__(dim=dim, stride=stride, stem=stem, block=block, **more)
+        self.fusion_blocks = fusion_blocks
+        self.patch_embed_multimodal = PatchEmbed(dim, stride)
         # Both belong to the published checkpoints; nothing uses them.
-        self.pos_embed_z_z_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_z**2, config.dim))
-        self.pos_embed_x_x_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_x**2, config.dim))
+        self.pos_embed_z_z_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_z**2, dim))
+        self.pos_embed_x_x_dte = nn.Parameter(torch.zeros(1, 2 * self.grid_x**2, dim))
 
     def forward(
         self, templates: Tensor, search: Tensor, *, taps: list[Fused] | None = None
@@ -170,7 +160,11 @@ class SdsTrack(TwoStreamNetwork):
     def __init__(self, config: SdsTrackConfig, *, second: str = 'thermal') -> None:
         super().__init__(config)
         self.second = second
-        self.backbone = TwoModalityTransformer(config)
+        self.backbone = config.stream(
+            TwoModalityTransformer,
+            fusion_blocks=config.fusion_blocks,
+            adapter_dim=config.adapter_dim,
+        )
         self.box_head = CentreHead(config.dim, config.head_channels)
 
     def embed(self, rgb: Tensor, thermal: Tensor) -> Tensor:

@@ -10,33 +10,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.layers.mamba import DIRECTIONS
 from tpf_tracker_ros.models.layers.pfa import PixelFusionAdapter
-from tpf_tracker_ros.models.layers.vit import VisionTransformer
-from tpf_tracker_ros.models.network import Crops, Maps, TrackingNetwork
+from tpf_tracker_ros.models.network import Maps, TrackingNetwork
 from tpf_tracker_ros.models.published import ostrack_weights
 from tpf_tracker_ros.models.registry import PublishedKeys, register_model
+from tpf_tracker_ros.models.vit_config import TINY, VitConfig
 
 
 @dataclass(frozen=True)
-class TpfConfig:
+class TpfConfig(VitConfig):
     """Every number of a TPF network."""
 
-    template_size: int = 128  # px, side of a template crop
-    search_size: int = 256  # px, side of the search crop
-    framing: Framing = SQUARE
-    stride: int = 16  # px of a crop for each token
-    stem: str = 'patch'  # 'patch' (one strided convolution) or 'conv' (with correlation)
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_ratio: float = 4.0
-    ce_blocks: tuple[int, ...] = (3, 6, 9)  # blocks with candidate elimination
-    ce_keep: float = 0.7  # share of search tokens that such a block keeps
     share_mass: bool = True  # two equal templates are exactly one, as imported weights need it
-    head_channels: int = 256
     pfa_channels: int = 32
     pfa_stride: int = 4  # px of a cell of the grid that the mixers run on; 1: every pixel
     pfa_state: int = 16
@@ -52,32 +39,14 @@ class Tpf(TrackingNetwork):
     def __init__(self, config: TpfConfig) -> None:
         super().__init__()
         self.config = config
-        self.crops = Crops(
-            template_size=config.template_size,
-            search_size=config.search_size,
-            template_grid=config.template_size // config.stride,
-            search_grid=config.search_size // config.stride,
-            framing=config.framing,
-        )
+        self.crops = config.crops()
         self.pfa = PixelFusionAdapter(
             channels=config.pfa_channels,
             stride=config.pfa_stride,
             d_state=config.pfa_state,
             mixer_directions=config.pfa_directions,
         )
-        self.backbone = VisionTransformer(
-            dim=config.dim,
-            depth=config.depth,
-            heads=config.heads,
-            mlp_ratio=config.mlp_ratio,
-            stride=config.stride,
-            grid_z=self.crops.template_grid,
-            grid_x=self.crops.search_grid,
-            stem=config.stem,
-            ce_blocks=config.ce_blocks,
-            ce_keep=config.ce_keep,
-            share_mass=config.share_mass,
-        )
+        self.backbone = config.stream(share_mass=config.share_mass)
         self.box_head = CentreHead(config.dim, config.head_channels)
         self.segment_dynamic = nn.Parameter(torch.zeros(1, 1, config.dim))
 
@@ -158,18 +127,9 @@ def tpf_tiny() -> Tpf:
     """Three narrow blocks behind a convolutional stem at 64/128 px; for plain CPUs."""
     return Tpf(
         TpfConfig(
-            template_size=64,
-            search_size=128,
-            framing=Framing(template=1.5, search=3.0, wide=6.0, aspect=3.0, smallest=20.0),
-            stride=8,
-            stem='conv',
-            dim=96,
-            depth=3,
-            heads=3,
-            mlp_ratio=2.0,
+            **TINY,
             ce_blocks=(),
             share_mass=False,  # trained with two templates as they are
-            head_channels=48,
             pfa_channels=16,
             pfa_stride=8,
             pfa_state=4,

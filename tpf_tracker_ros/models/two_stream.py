@@ -6,22 +6,12 @@ through its streams, and a centre head sees what comes out.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.core.crops import Framing
 from tpf_tracker_ros.models.layers.head import CentreHead
-from tpf_tracker_ros.models.network import Crops, Maps, TrackingNetwork
-
-
-class TwoStreamConfig(Protocol):
-    """What the base class needs of a network's numbers."""
-
-    template_size: int
-    search_size: int
-    stride: int
-    framing: Framing
+from tpf_tracker_ros.models.network import Maps, TrackingNetwork
+from tpf_tracker_ros.models.vit_config import VitConfig
 
 
 class TwoStreamNetwork(TrackingNetwork):
@@ -30,16 +20,10 @@ class TwoStreamNetwork(TrackingNetwork):
     max_templates = 2
     box_head: CentreHead
 
-    def __init__(self, config: TwoStreamConfig) -> None:
+    def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.config = config
-        self.crops = Crops(
-            template_size=config.template_size,
-            search_size=config.search_size,
-            template_grid=config.template_size // config.stride,
-            search_grid=config.search_size // config.stride,
-            framing=config.framing,
-        )
+        self.crops = config.crops()
 
     def embed(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Patch tokens (B, N, 2 D) of normalised crops (B, 3, S, S), S that of either view."""

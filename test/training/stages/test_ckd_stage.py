@@ -6,12 +6,13 @@ import pytest
 from safetensors.torch import save_file
 import torch
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models.ckd import Ckd, CkdConfig, CkdWithTeachers
+from tpf_tracker_ros.models.ckd import Ckd, CkdWithTeachers
 from tpf_tracker_ros.models.layers.head import CentreHead
+from tpf_tracker_ros.models.vit_config import VitConfig
 from tpf_tracker_ros.training.stages.ckd import start_from_one_stream
 from tpf_tracker_ros.training.teachers import CkdTeacher
 
-CONFIG = CkdConfig(
+CONFIG = VitConfig(
     template_size=32, search_size=64, stride=8, dim=32, depth=2, heads=2, ce_blocks=(),
     head_channels=16,
 )  # fmt: skip
@@ -45,7 +46,7 @@ def test_all_streams_and_heads_start_from_one(one_stream):
 
 
 def test_weights_that_do_not_fit_are_refused(one_stream, tmp_path):
-    wide = CkdWithTeachers(CkdConfig(dim=64, depth=2, heads=2, ce_blocks=(), head_channels=16))
+    wide = CkdWithTeachers(VitConfig(dim=64, depth=2, heads=2, ce_blocks=(), head_channels=16))
     with pytest.raises(TpfError, match=r'one\.safetensors does not fit the model; '):
         start_from_one_stream(wide, one_stream)
     with pytest.raises(TpfError, match='does not exist'):

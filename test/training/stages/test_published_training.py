@@ -6,10 +6,11 @@ from formula import crops, fill, uniform
 import numpy as np
 import pytest
 import torch
-from tpf_tracker_ros.models.ckd import CkdConfig, CkdWithTeachers
+from tpf_tracker_ros.models.ckd import CkdWithTeachers
 from tpf_tracker_ros.models.layers.vit import set_keep
 from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.models.sdstrack import SdsTrack, SdsTrackConfig
+from tpf_tracker_ros.models.vit_config import VitConfig
 from tpf_tracker_ros.training.losses.features import content_loss, style_loss
 from tpf_tracker_ros.training.losses.tracking import losses_of, weigh
 from tpf_tracker_ros.training.samples.world import Batch
@@ -62,7 +63,7 @@ def test_ckd(golden):
     numbers, arrays = golden('ckd_train')
     numbers = numbers['stage1']
     with torch.device('meta'):
-        network = CkdWithTeachers(CkdConfig())
+        network = CkdWithTeachers(VitConfig())
     set_keep(fill(network), 1).train()
     z_rgb, z_thermal, x_rgb, x_thermal = crops()
     visible = torch.from_numpy(arrays['mask_keep'] > 0)

@@ -12,9 +12,10 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights
-from tpf_tracker_ros.models.ckd import Ckd, CkdConfig
+from tpf_tracker_ros.models.ckd import Ckd
 from tpf_tracker_ros.models.registry import register_model
 from tpf_tracker_ros.models.sdstrack import SdsTrack, SdsTrackConfig
+from tpf_tracker_ros.models.vit_config import VitConfig
 from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.samples.disk import DataConfig
 from tpf_tracker_ros.training.samples.world import WorldConfig
@@ -43,7 +44,7 @@ every_stage = pytest.mark.parametrize('name', list_stages())
 @register_model()
 def little_ckd() -> Ckd:
     """Two streams of two blocks."""
-    return Ckd(CkdConfig(**LITTLE, head_channels=16))
+    return Ckd(VitConfig(**LITTLE, head_channels=16))
 
 
 @register_model()

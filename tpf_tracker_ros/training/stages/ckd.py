@@ -20,27 +20,22 @@ from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.layers.vit import set_keep
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.training.losses.features import content_loss, style_loss
-from tpf_tracker_ros.training.losses.tracking import losses_of, merge_view, TrackingConfig, weigh
+from tpf_tracker_ros.training.losses.tracking import losses_of, merge_view, weigh
 from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
-from tpf_tracker_ros.training.stage import register_stage, RunConfig, Stage
+from tpf_tracker_ros.training.stage import register_stage, Stage
+from tpf_tracker_ros.training.stages.published import PublishedRecipe
 from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
 
 STUDENTS, TEACHERS = ('rgb_branch', 'tir_branch'), ('teacher_rgb', 'teacher_tir')
 
 
 @dataclass(frozen=True)
-class CkdStageConfig(TrackingConfig, RunConfig):
+class CkdStageConfig(PublishedRecipe):
     """Every number of one experiment; the defaults are those of the public code."""
 
     model: str = 'ckd_base'
     learning_rate: float = 5e-5  # of the three heads
     backbone_rate: float = 0.1
-    warmup: int = 0
-    final_rate: float = 1.0
-    clip: float = 0.1
-    ema: float = 0.0  # the last weights are taken
-    matching_weight: float = 0.0
-    published_labels: bool = True
     style_weight: float = 0.01
     content_weight: float = 0.1
     hidden_share: float = 0.25  # of the search tokens, from both students
@@ -153,17 +148,11 @@ def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class CkdEliminationConfig(SupervisedConfig):
+class CkdEliminationConfig(PublishedRecipe, SupervisedConfig):
     """Every number of one experiment; the defaults are those of the public code."""
 
     model: str = 'ckd_base'
     learning_rate: float = 5e-5
-    warmup: int = 0
-    final_rate: float = 1.0
-    clip: float = 0.1
-    ema: float = 0.0  # the last weights are taken
-    matching_weight: float = 0.0
-    published_labels: bool = True
     dynamic_share: float = 0.0
 
 

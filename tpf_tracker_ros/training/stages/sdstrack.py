@@ -17,24 +17,19 @@ from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.models.sdstrack import Fused, hide, PUBLISHED, SdsTrack
 from tpf_tracker_ros.training.elimination import keep_rate
 from tpf_tracker_ros.training.losses.features import slots_loss
-from tpf_tracker_ros.training.losses.tracking import losses_of, merge_view, TrackingConfig, weigh
+from tpf_tracker_ros.training.losses.tracking import losses_of, merge_view, weigh
 from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
-from tpf_tracker_ros.training.stage import register_stage, RunConfig, Stage
+from tpf_tracker_ros.training.stage import register_stage, Stage
+from tpf_tracker_ros.training.stages.published import PublishedRecipe
 
 
 @dataclass(frozen=True)
-class SdsTrackStageConfig(TrackingConfig, RunConfig):
+class SdsTrackStageConfig(PublishedRecipe):
     """Every number of one experiment; the defaults are those of the public code."""
 
     model: str = 'sdstrack'
     learning_rate: float = 1e-4  # of adapters and the second patch embedding
     backbone_rate: float = 0.1  # of the last norm, all that learns of the backbone
-    warmup: int = 0
-    final_rate: float = 1.0
-    clip: float = 0.1
-    ema: float = 0.0  # the last weights are taken
-    matching_weight: float = 0.0
-    published_labels: bool = True
     clean_weight: float = 0.6
     masked_weight: float = 0.2
     distillation_weight: float = 0.1
