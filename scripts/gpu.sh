@@ -51,7 +51,7 @@ part() {
 }
 wanted() { [[ ,$only, == *,$1,* ]]; }
 
-models=(tpf_tiny tpf_small tpf_base) frames=100 tokens=65536
+models=(tpf_tiny tpf_nano tpf_base tpf_small cmd_tiny cmd_small ckd_base sdstrack) frames=100 tokens=65536
 if [[ -n $rehearse ]]; then
   models=(tpf_tiny) frames=20 tokens=1024 train="supervised --config $out/rehearsal.toml"
   cat >"$out/rehearsal.toml" <<END
