@@ -26,12 +26,23 @@ from tpf_tracker_ros.data.textures import (
     uniform,
 )
 from tpf_tracker_ros.training.samples.real import RealConfig
+from tpf_tracker_ros.training.samples.scene import (
+    bounds,
+    DYNAMIC,
+    GROUND,
+    INITIAL,
+    rotate,
+    Scene,
+    SEARCH,
+    sides_of,
+    similarity,
+    square_support,
+    TARGET,
+)
 from tpf_tracker_ros.training.samples.sensors import degrade, draw_failing, SensorConfig
 
 T = TypeVar('T')
 
-INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
-GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
 LARGE = 1000.0  # px; a target of this size has more pixels than any view
 
 
@@ -163,7 +174,7 @@ class World:
         self._aspect = torch.zeros(config.sprites, device=self.device)  # painted ones have none
         self._detail = detail_of(self._backgrounds)
         self._nowhere = torch.tensor([9.0, 9, 0, 0], device=self.device)  # off a view's centre
-        self._square = _square_support(self.device)
+        self._square = square_support(self.device)
 
     def sample(
         self,
@@ -183,14 +194,12 @@ class World:
         pixels = self._target_pixels()
         around = framing.search * max(pixels, framing.smallest)
         scene = self._scene(batch, framing, widened=around / (framing.search * pixels))
-        maps = _inverse(scene.layers) @ scene.views[:, :, None]  # view -> layer
-        ground = self._backgrounds[scene.background]
         failing = draw_failing(batch, self.config.sensors, self.generator)
         seen_by, sound_views = [], []
         for view in range(3):
             size = search_size if view == SEARCH else template_size
             shown = around if view == SEARCH else framing.template * pixels
-            clean = self._render(scene, ground, maps, view, min(size, round(shown)))
+            clean = scene.render(view, min(size, round(shown)))
             cameras = partial(
                 degrade,
                 clean,
@@ -203,8 +212,8 @@ class World:
             if sound:
                 sound_views.append(self.undrawn(cameras, failing=torch.zeros_like(failing)))
             seen_by.append(cameras(failing=failing))
-        matches, seen = self._matches(scene, maps, grid_z)
-        hidden = self._visible_share(scene, maps) < self.config.hidden_share
+        matches, seen = scene.matches(grid_z)
+        hidden = scene.visible_share() < self.config.hidden_share
         box = scene.boxes[:, SEARCH] - hidden[:, None] * self._nowhere
         others = Views(*zip(*sound_views)) if sound else None
         return Batch(*zip(*seen_by), box, matches, seen, ~failing.flatten(), others)
@@ -232,7 +241,7 @@ class World:
     def _chance(self, share: float, *shape: int) -> Tensor:
         return uniform(0, 1, *shape, generator=self.generator) < share
 
-    def _scene(self, batch: int, framing: Framing, widened: float) -> '_Scene':
+    def _scene(self, batch: int, framing: Framing, widened: float) -> Scene:
         """Part 1: paths. Part 2: dresses. Part 3: where each view looks, and the box."""
         near = self._nearness(batch)
         patch = self._chance(self.config.patch_share, batch)
@@ -241,8 +250,9 @@ class World:
         sprite, shape, tint, shown = self._dresses(drawn, patch)
         reach = torch.where(patch[:, None, None], self._square, self._support[sprite[:, :, 0]])
         lure = layers[:, SEARCH, TARGET + 1, :2, 2]
-        views, boxes = self._views(_bounds(layers[:, :, TARGET], reach), lure, framing, widened)
-        return _Scene(layers, views, boxes, background, sprite, shape, tint, shown)
+        views, boxes = self._views(bounds(layers[:, :, TARGET], reach), lure, framing, widened)
+        ground = self._backgrounds[background]
+        return Scene(ground, self._sprites, layers, views, boxes, sprite, shape, tint, shown)
 
     def _draw_backgrounds(self, batch: int) -> Tensor:
         """Texture indices (B,)."""
@@ -282,7 +292,7 @@ class World:
         log_aspect = log_aspect + stretch
         size = torch.exp(uniform(*config.object_log_size, batch, 1, count + 1, **draw))
         size[:, :, TARGET] = 1
-        half = 0.5 * size[..., None] * _sides(growth, log_aspect)
+        half = 0.5 * size[..., None] * sides_of(growth, log_aspect)
         start = self._between(config.object_distance, batch, 1, count + 1, 2)
         start[:, :, TARGET] = 0
         centre = start + place
@@ -298,11 +308,11 @@ class World:
         angle[:, :, GROUND] = turn[:, :, GROUND]
         angle[:, :, GROUND] += self._between(config.background_angle, batch, 1)
         carried = config.background_drift * place[:, :, GROUND]
-        centre[:, :, GROUND] = _rotate(anchor, angle[:, :, GROUND]) * zoom[..., None] + carried
+        centre[:, :, GROUND] = rotate(anchor, angle[:, :, GROUND]) * zoom[..., None] + carried
 
         # A patch has the background's motion and is upright at the start.
         is_patch = patch[:, None]
-        still = 0.5 * _sides(growth[:, :, GROUND], log_aspect[:, :1, TARGET])
+        still = 0.5 * sides_of(growth[:, :, GROUND], log_aspect[:, :1, TARGET])
         centre[:, :, TARGET] = torch.where(is_patch[..., None], carried, centre[:, :, TARGET])
         half[:, :, TARGET] = torch.where(is_patch[..., None], still, half[:, :, TARGET])
         angle[:, :, TARGET] = torch.where(is_patch, turn[:, :, GROUND], angle[:, :, TARGET])
@@ -320,7 +330,7 @@ class World:
         covers = self._chance(config.occlusion_share, batch)[:, None]
         beside = centre[:, SEARCH, TARGET] + self._between(config.occluder_distance, batch, 2)
         centre[:, SEARCH, -1] = torch.where(covers, beside, centre[:, SEARCH, -1])
-        return _similarity(centre, half, angle)
+        return similarity(centre, half, angle)
 
     def _nearness(self, batch: int) -> Tensor:
         """
@@ -390,7 +400,7 @@ class World:
         aspect[:, DYNAMIC] += self._normal(batch) * jitter
         aspect[:, SEARCH] += self._normal(batch) * config.search_aspect
         limit = math.log(framing.aspect)
-        sides = length[..., None] * _sides(torch.zeros_like(aspect), aspect.clamp(-limit, limit))
+        sides = length[..., None] * sides_of(torch.zeros_like(aspect), aspect.clamp(-limit, limit))
         shift = self._between(config.search_shift, batch, 2)
         shift = shift * (0.5 - 0.5 / factor[:, None])  # in sides of the view
         away = self._chance(config.absent_share, batch)[:, None]
@@ -399,7 +409,7 @@ class World:
         look[:, SEARCH] = torch.where(lured, lure, look[:, SEARCH])
         shift = torch.where(lured, config.lured_shift * shift, shift)
         look[:, SEARCH] += shift * sides[:, SEARCH]
-        views = _similarity(look, sides / 2, length * 0)
+        views = similarity(look, sides / 2, length * 0)
         centres = (boxes[..., :2] - look) / sides + 0.5
         return views, torch.cat([centres, boxes[..., 2:] / sides], -1)
 
@@ -410,95 +420,6 @@ class World:
         detail = F.grid_sample(self._detail[background], spots, align_corners=False)[:, 0, 0]
         best = detail.argmax(1)[:, None, None].expand(-1, 1, 2)
         return spots[:, 0].gather(1, best)[:, 0]
-
-    def _render(
-        self, scene: '_Scene', ground: Tensor, maps: Tensor, view: int, size: int
-    ) -> Tensor:
-        """One view (B, 4, size, size): the background (B, 4, S, S), then the objects over it."""
-        batch, maps = len(scene.background), maps[:, view]
-        shape = (batch, CHANNELS, size, size)
-
-        def look_up(texture: Tensor, layer: int, padding: str) -> Tensor:
-            grid = F.affine_grid(maps[:, layer, :2], shape, align_corners=False)
-            return F.grid_sample(texture, grid, padding_mode=padding, align_corners=False)
-
-        canvas = look_up(ground, 0, 'reflection')
-        for index in self._order():
-            dress = self._sprites[scene.sprite[:, view, index], :CHANNELS]
-            outline = self._sprites[scene.shape[:, view, index], CHANNELS:]
-            painted = look_up(torch.cat([dress, outline], 1), index + 1, 'zeros')
-            colour = painted[:, :CHANNELS] + scene.tint[:, index, :, None, None]
-            alpha = painted[:, CHANNELS:]
-            shown = scene.shown[:, view, index, :, None, None]
-            alpha = torch.cat(
-                [(alpha * shown[:, :1]).expand(-1, 3, -1, -1), alpha * shown[:, 1:]], 1
-            )
-            canvas = canvas + alpha * (colour.clamp(0, 1) - canvas)
-        return canvas
-
-    def _order(self) -> tuple[int, ...]:
-        """Objects from back to front: the target lies below the last one, the occluder."""
-        last = self.config.objects - 1
-        return (*range(1, last), 0, last)
-
-    def _matches(self, scene: '_Scene', maps: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-        """Where template tokens are found in the search view, and whether they are seen."""
-        line = (torch.arange(grid, device=self.device) + 0.5) * (2 / grid) - 1
-        tokens = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
-        batch = len(scene.background)
-        into_search = _inverse(maps[:, SEARCH])  # layer -> search view
-        spots, visible = [], []
-        for view in (INITIAL, DYNAMIC):
-            top = self._top_layer(scene, maps, view, tokens.expand(batch, -1, -1, -1))
-            route = into_search @ maps[:, view]  # (B, L, 3, 3)
-            chosen = route.gather(1, top[:, :, None, None].expand(-1, -1, 3, 3))
-            ones = torch.ones_like(tokens[0, ..., :1]).expand(batch, -1, -1)
-            points = torch.cat([tokens[0].expand(batch, -1, -1), ones], -1)
-            spot = (chosen @ points[..., None])[..., :2, 0]  # (B, N, 2) in -1..1
-            same = self._top_layer(scene, maps, SEARCH, spot[:, None]) == top
-            visible.append(same & (spot.abs().amax(-1) < 1))
-            spots.append(spot / 2 + 0.5)
-        return torch.stack(spots, 1), torch.stack(visible, 1)
-
-    def _visible_share(self, scene: '_Scene', maps: Tensor) -> Tensor:
-        """Give the share (B,) of the target that nothing hides in the search view."""
-        line = torch.linspace(-0.95, 0.95, 8, device=self.device)
-        spots = torch.stack(torch.meshgrid(line, line, indexing='xy'), -1).reshape(1, 1, -1, 2)
-        spots = spots.expand(len(maps), -1, -1, -1)  # of the target's layer
-        outline = self._sprites[scene.shape[:, SEARCH, 0], CHANNELS:]
-        solid = F.grid_sample(outline, spots, align_corners=False)[:, 0, 0] > 0.5
-        patch = (scene.shown[:, SEARCH, 0].amax(-1) == 0)[:, None]
-        solid = solid | patch
-        onto = _inverse(maps[:, SEARCH, None, TARGET])
-        points = spots @ onto[..., :2, :2].transpose(-1, -2) + onto[..., None, :2, 2]
-        top = self._top_layer(scene, maps, SEARCH, points)
-        seen = (top == torch.where(patch, GROUND, TARGET)) & solid
-        return seen.sum(1) / solid.sum(1).clamp(min=1)
-
-    def _top_layer(self, scene: '_Scene', maps: Tensor, view: int, points: Tensor) -> Tensor:
-        """Index (B, N) of the layer that lies on top at points (B, 1, N, 2) of a view."""
-        maps = maps[:, view]
-        top = torch.zeros(points.shape[0], points.shape[2], dtype=torch.long, device=self.device)
-        for index in self._order():
-            inside = points @ maps[:, None, index + 1, :2, :2].transpose(-1, -2)
-            inside = inside + maps[:, None, None, index + 1, :2, 2]
-            mask = self._sprites[scene.shape[:, view, index], CHANNELS:]
-            alpha = F.grid_sample(mask, inside, align_corners=False)[:, 0, 0]
-            solid = (alpha > 0.5) & (scene.shown[:, view, index].amax(-1) > 0)[:, None]
-            top = torch.where(solid, index + 1, top)
-        return top
-
-
-@dataclass(frozen=True)
-class _Scene:
-    layers: Tensor  # (B, V, L, 3, 3): layer coordinates -1..1 to the world
-    views: Tensor  # (B, V, 3, 3): view coordinates -1..1 to the world
-    boxes: Tensor  # (B, V, 4) cx, cy, w, h of the target relative to each view
-    background: Tensor  # (B,) texture indices
-    sprite: Tensor  # (B, V, objects) whose dress it has
-    shape: Tensor  # (B, V, objects) the sprite whose silhouette it has
-    tint: Tensor  # (B, objects, 4) added to r, g, b, temperature
-    shown: Tensor  # (B, V, objects, 2) how much shows in rgb and in thermal
 
 
 def _in_chunks(paint, count: int, size: int, generator: Generator) -> Tensor:
@@ -511,54 +432,3 @@ def detail_of(textures: Tensor) -> Tensor:
     """How much each region of textures (N, 4, S, S) varies: (N, 1, S/16, S/16)."""
     mean = F.avg_pool2d(textures, 16)
     return (F.avg_pool2d(textures**2, 16) - mean**2).clamp(min=0).mean(1, keepdim=True)
-
-
-def _rotate(xy: Tensor, angle: Tensor) -> Tensor:
-    cos, sin = angle.cos(), angle.sin()
-    x, y = xy[..., 0], xy[..., 1]
-    return torch.stack([cos * x - sin * y, sin * x + cos * y], -1)
-
-
-def _sides(log_scale: Tensor, log_aspect: Tensor) -> Tensor:
-    """Widths and heights (..., 2) of this scale and aspect."""
-    return torch.exp(torch.stack([log_scale + log_aspect / 2, log_scale - log_aspect / 2], -1))
-
-
-def _similarity(centre: Tensor, half: Tensor, angle: Tensor) -> Tensor:
-    """Return maps (..., 3, 3) from -1..1 into the world: scale by half, turn by angle, move."""
-    cos, sin = angle.cos(), angle.sin()
-    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-    w, h = half.unbind(-1)
-    rows = (cos * w, -sin * h, centre[..., 0], sin * w, cos * h, centre[..., 1], zero, zero, one)
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
-
-
-def _inverse(maps: Tensor) -> Tensor:
-    """Inverse of maps (..., 3, 3), unchecked: torch.linalg.inv would wait for the GPU."""
-    return torch.linalg.inv_ex(maps).inverse
-
-
-def _square_support(device: torch.device, directions: int = 64) -> Tensor:
-    """Support function (1, directions) of the square -1..1."""
-    angle = torch.arange(directions, device=device) * (2 * torch.pi / directions)
-    return (angle.cos().abs() + angle.sin().abs())[None]
-
-
-def _bounds(maps: Tensor, reach: Tensor) -> Tensor:
-    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes, support (B, V, directions), under maps."""
-    linear = maps[..., :2, :2]
-    edges = []
-    for axis in (0, 1):
-        row = linear[..., axis, :]  # direction e_axis pulled back into the shape's own frame
-        for sign in (1, -1):
-            direction = torch.atan2(sign * row[..., 1], sign * row[..., 0]) % (2 * torch.pi)
-            steps = reach.shape[-1]
-            at = direction * (steps / (2 * torch.pi))
-            low = at.long() % steps
-            part = at - at.floor()
-            nearest = torch.stack([low, (low + 1) % steps], -1)
-            before, after = reach.gather(-1, nearest).unbind(-1)
-            reached = before * (1 - part) + after * part
-            edges.append(sign * reached * row.norm(dim=-1) + maps[..., axis, 2])
-    right, left, bottom, top = edges
-    return torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], -1)
