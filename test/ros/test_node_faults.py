@@ -155,6 +155,8 @@ def test_parameters_are_checked_when_they_change(tracker_node):
     ('values', 'words'),
     [
         ({'slop': 3.0}, "unknown parameter 'slop'; did you mean 'slop_ms'"),
+        ({'target_history': 20}, "'target_history' is now called target_history_mb, in MB"),
+        ({'tracker__size_calibration': 0.5}, 'is now called tracker.box_calibration'),
         ({'mode': 'both'}, r'mode is .both.; it must be rgb\+thermal, rgb, thermal'),
         ({'slop_ms': -1.0}, 'slop_ms is -1.0; it must be 0 to 10000'),
         ({'queue_depth': 2.5}, 'queue_depth is 2.5; it must be a whole number'),

@@ -11,6 +11,7 @@ from tpf_tracker_ros.ros.parameters import (
     as_yaml,
     check,
     Parameter,
+    RENAMED,
     TABLE,
     tracker_settings,
 )
@@ -53,6 +54,11 @@ def test_the_yaml_says_what_the_table_says():
     assert config_file('tracker.yaml').read_text() == as_yaml(), (
         'run: python -m tpf_tracker_ros.ros.parameters > config/tracker.yaml'
     )
+
+
+def test_old_names_are_no_names_and_lead_to_one():
+    assert RENAMED and not RENAMED.keys() & TABLE.keys()
+    assert all(new.partition(',')[0] in TABLE for new in RENAMED.values())
 
 
 def test_the_markdown_has_a_row_for_each():

@@ -141,6 +141,7 @@ def test_settings_of_the_command_line(text, value):
     [
         ('inertia', 'is not NAME=VALUE'),
         ('speed=3', "unknown tracker setting 'speed'"),
+        ('size_calibration=0.5', "'size_calibration' is now called 'box_calibration'"),
         ('lost_after=2.5', 'it must be a whole number'),
         ('second_look=1', 'it must be true or false'),
         ('inertia=2', 'breaks the rule 0 <= inertia <= 1'),

@@ -16,6 +16,7 @@ from tpf_tracker_ros.core.boxes import parse_target
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import MODES, POLICIES
 from tpf_tracker_ros.core.registration import check_homography
+from tpf_tracker_ros.tracking.config import RENAMED as RENAMED_SETTINGS
 from tpf_tracker_ros.tracking.config import SETTINGS, TrackerConfig
 
 if TYPE_CHECKING:
@@ -184,6 +185,12 @@ TABLE = {
     )
 }  # fmt: skip
 
+# Old names, which are refused: what each is called now.
+RENAMED = {
+    'target_history': 'target_history_mb, in MB instead of pairs',
+    **{TRACKER + old: TRACKER + new for old, new in RENAMED_SETTINGS.items()},
+}
+
 
 def check(values: dict[str, Value]) -> None:
     """Rules between and beyond single values. Raises TpfError."""
@@ -219,13 +226,15 @@ def declare(
     The node must have been made with automatically_declare_parameters_from_overrides=True: that
     is the public way to see overrides that the table does not know. changed is called with all
     values after each live change that passed the checks.
-    Raises TpfError on an unknown name, a wrong type or a value out of range.
+    Raises TpfError on an unknown or an old name, a wrong type or a value out of range.
     """
     from rcl_interfaces.msg import SetParametersResult
 
     given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
     for name in given:
         ours = name in TABLE or name in ('use_sim_time', 'start_type_description_service')
+        if name in RENAMED:
+            raise TpfError(f'parameter {name!r} is now called {RENAMED[name]}')
         if not ours and not name.startswith('qos_overrides.'):
             near = difflib.get_close_matches(name, TABLE, n=1) or ['model']
             raise TpfError(

@@ -111,6 +111,7 @@ PUBLISHED: dict[str, Value] = {
     'published_crops': True,
 }
 SETTINGS = {each.name: each for each in fields(TrackerConfig)}
+RENAMED = {'size_calibration': 'box_calibration'}  # old names, which are refused
 
 
 def parse_setting(text: str) -> tuple[str, Value]:
@@ -127,6 +128,8 @@ def parse_setting(text: str) -> tuple[str, Value]:
 
 
 def _known(name: str) -> Any:
+    if name in RENAMED:
+        raise TpfError(f'setting {name!r} is now called {RENAMED[name]!r}')
     if name not in SETTINGS:
         raise TpfError(
             f'unknown tracker setting {name!r}; choose among {", ".join(sorted(SETTINGS))}'
