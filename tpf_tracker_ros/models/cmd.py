@@ -101,4 +101,4 @@ def cmd_small() -> Cmd:
 @register_model(defaults=ONE_TEMPLATE)
 def cmd_tiny() -> Cmd:
     """Three narrow blocks shared by both modalities, at 64/128 px; for plain CPUs."""
-    return Cmd(CmdConfig(**TINY, ce_blocks=(0, 1), ce_keep=0.5))
+    return Cmd(CmdConfig(**TINY, ce_blocks=(0, 1), ce_keep=0.6))

@@ -113,12 +113,14 @@ class CmdStage(Stage):
                 f'teacher {self.config.teacher!r} sees other crops than {self.config.model!r}'
             )
         dim = self.model.config.dim
+        levels = [nn.Linear(dim, self.teacher.dim) for _ in range(LEVELS)]
+        paths = {path: nn.Conv2d(dim, self.teacher.widths[path], 1) for path in self.config.paths}
+        for layer in (*levels, *paths.values()):
+            start_as_identity(layer)
         parts = {
             'model': self.model,
-            'levels': nn.ModuleList(nn.Linear(dim, self.teacher.dim) for _ in range(LEVELS)),
-            'paths': nn.ModuleDict(
-                {path: nn.Conv2d(dim, self.teacher.widths[path], 1) for path in self.config.paths}
-            ),
+            'levels': nn.ModuleList(levels),
+            'paths': nn.ModuleDict(paths),
         }
         return nn.ModuleDict(parts)
 
@@ -224,3 +226,16 @@ class CmdStage(Stage):
             apart = (one.float() - other.float()).abs().flatten(2)
             loss = loss + apart.gather(2, best).mean()
         return loss
+
+
+@torch.no_grad()
+def start_as_identity(layer: nn.Linear | nn.Conv2d) -> None:
+    """
+    Pass features on unchanged where the teacher's are as wide.
+
+    A student that starts from its teacher's weights knows these features: behind a random layer
+    they would look unrelated, and the distillation would first unlearn them.
+    """
+    if layer.weight.shape[0] == layer.weight.shape[1]:
+        layer.weight.copy_(torch.eye(len(layer.weight)).view_as(layer.weight))
+        layer.bias.zero_()
