@@ -32,7 +32,11 @@ def test_a_step_costs_the_published_multiply_adds(count_gmacs):
 def test_with_elimination_all_is_as_in_the_published_code(published, golden, assert_maps):
     expected = golden('sdstrack.npz', 'ce_')
     set_keep(published, 0.7)
-    kept, paid, fused = [], [], []
+    kept, paid, fused, after = [], [], [], []
+    hooks = [
+        block.register_forward_hook(lambda *args: after.append(args[2][0]))
+        for block in published.backbone.blocks
+    ]
     for layer in published.modules():
         if isinstance(layer, Elimination):
             layer.register_forward_hook(
@@ -40,8 +44,17 @@ def test_with_elimination_all_is_as_in_the_published_code(published, golden, ass
             )
     images = crops(1)
     z, x = published.embed(*images[:2]), published.embed(*images[2:])
-    published.features(z, x, taps=fused)
+    features = published.features(z, x, taps=fused)
+    for hook in hooks:
+        hook.remove()
     assert_maps(find(published, images), expected)
+    tokens = features[:, :8].flatten(2).mT
+    torch.testing.assert_close(tokens, expected['tokens'][:, 64:], rtol=0, atol=3e-4)
+    assert len(after) == 12
+    for i, both in enumerate(after):  # before the fusion pass of that block
+        for stream, found in zip(('rgb', 'x'), both):
+            wanted = expected[f'{stream}_block_taps'][i, 0, :4]  # of the template: in their order
+            torch.testing.assert_close(found[:4, :8], wanted, rtol=0, atol=3e-4)
     for i, block in enumerate((3, 6, 9)):
         for m, stream in enumerate(('rgb', 'x')):
             name = f'_block{block}'

@@ -80,13 +80,15 @@ class TwoModalityBlock(Block):
     ) -> tuple[Tensor, Tensor | None]:
         attended, paid = self.attn(self.norm1(x), query=query, bias=bias, skip=skip)
         rgb, other = attended.chunk(2)
-        return x[:, skip:] + torch.cat([rgb, other + self.Space_X_DTE_Adapter(other)]), paid
+        adapted = torch.cat([rgb, other + self.Space_X_DTE_Adapter(other)])
+        return x[:, skip:] + self.drop_path(adapted), paid
 
     def transform(self, x: Tensor) -> Tensor:
         normed = self.norm2(x)
         rgb, other = self.mlp(normed).chunk(2)
         adapted = other + 0.5 * self.MLP_X_DTE_Adapter(normed.chunk(2)[1])
-        return x + torch.cat([rgb, adapted])
+        # As published: of all residuals that of RGB here is never dropped in training.
+        return x + torch.cat([rgb, self.drop_path(adapted)])
 
     def fuse(self, x: Tensor, *, bias: Tensor | None = None, skip: int = 0) -> Tensor:
         """
@@ -97,9 +99,9 @@ class TwoModalityBlock(Block):
         q, k, v = self.attn.split(self.norm1(x), skip)
         swapped = (torch.cat(values.chunk(2)[::-1]) for values in (k, v))
         attended = self.attn.attend(q, *swapped, bias)
-        x = x[:, skip:] + attended + self.Space_X_X_DTE_Adapter(attended)
+        x = x[:, skip:] + self.drop_path(attended + self.Space_X_X_DTE_Adapter(attended))
         normed = self.norm2(x)
-        return x + self.mlp(normed) + 0.5 * self.MLP_X_X_DTE_Adapter(normed)
+        return x + self.drop_path(self.mlp(normed) + 0.5 * self.MLP_X_X_DTE_Adapter(normed))
 
 
 class TwoModalityTransformer(VisionTransformer):

@@ -190,6 +190,35 @@ def set_keep(network: nn.Module, keep: float) -> nn.Module:
     return network
 
 
+class DropPath(nn.Module):
+    """
+    Leaves a residual out in `share` of the samples in training (arXiv 1603.09382).
+
+    draw: gives uniform numbers (count, 1, 1) for so many samples, on their device.
+    """
+
+    share = 0.0
+    draw: Callable[[int], Tensor]
+
+    def forward(self, residual: Tensor) -> Tensor:
+        if not self.training or self.share == 0:
+            return residual
+        stays = self.draw(len(residual)) >= self.share
+        return residual * stays.to(residual.dtype) / (1 - self.share)
+
+
+def set_drop_path(network: nn.Module, most: float, generator: torch.Generator) -> None:
+    """Let the blocks of each stream drop residuals: none in the first, `most` in the last."""
+
+    def draw(count: int) -> Tensor:
+        return torch.rand(count, 1, 1, generator=generator, device=generator.device)
+
+    for stream in network.modules():
+        if isinstance(stream, VisionTransformer):
+            for share, block in zip(torch.linspace(0, most, len(stream.blocks)), stream.blocks):
+                block.drop_path.share, block.drop_path.draw = share.item(), draw
+
+
 def template_bias(x: Tensor, templates: int, count: int) -> Tensor | None:
     """
     Logits (N,) to add to the keys of tokens x (B, N, D): K templates share the mass of one.
@@ -213,6 +242,7 @@ class Block(nn.Module):
         self.eliminate = Elimination(keep) if keep < 1 else None
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath()
 
     @property
     def eliminates(self) -> bool:
@@ -224,11 +254,11 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """First half of the block; arguments and returns of Attention.forward."""
         attended, paid = self.attn(self.norm1(x), query=query, bias=bias, skip=skip)
-        return x[:, skip:] + attended, paid
+        return x[:, skip:] + self.drop_path(attended), paid
 
     def transform(self, x: Tensor) -> Tensor:
         """Second half of the block: each token by itself."""
-        return x + self.mlp(self.norm2(x))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def forward(
         self,

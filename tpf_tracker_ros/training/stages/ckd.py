@@ -17,7 +17,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.checkpoint import check_keys, read_weights
 from tpf_tracker_ros.models.ckd import Ckd, CkdWithTeachers, Pair
 from tpf_tracker_ros.models.layers.head import CentreHead
-from tpf_tracker_ros.models.layers.vit import set_keep
+from tpf_tracker_ros.models.layers.vit import set_drop_path, set_keep
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.training.losses.features import content_loss, style_loss
 from tpf_tracker_ros.training.losses.tracking import losses_of, merge_view, weigh
@@ -74,6 +74,7 @@ class CkdStage(Stage):
         network = set_keep(CkdWithTeachers(self.model.config), 1)
         if self.config.init_weights:
             start_from_one_stream(network, Path(self.config.init_weights))
+        set_drop_path(network, self.config.drop_path, self.generator)
         return network
 
     def finished(self, network: nn.Module) -> TrackingNetwork:
@@ -168,6 +169,11 @@ class CkdElimination(Supervised):
 
     All else stays as it is in init_weights.
     """
+
+    def build(self) -> nn.Module:
+        """Return the network, whose frozen blocks drop residuals, too."""
+        set_drop_path(self.model, self.config.drop_path, self.generator)
+        return super().build()
 
     def group(self, name: str) -> str:
         """Freeze all but the head."""

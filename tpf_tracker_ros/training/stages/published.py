@@ -16,3 +16,4 @@ class PublishedRecipe(TrackingConfig, RunConfig):
     ema: float = 0.0
     matching_weight: float = 0.0
     published_labels: bool = True
+    drop_path: float = 0.1  # share of the residuals that a stream's last block leaves out

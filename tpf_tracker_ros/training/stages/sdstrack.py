@@ -12,7 +12,7 @@ import torch
 from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.checkpoint import load_weights, read_weights
-from tpf_tracker_ros.models.layers.vit import set_keep
+from tpf_tracker_ros.models.layers.vit import set_drop_path, set_keep
 from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.models.sdstrack import Fused, hide, PUBLISHED, SdsTrack
 from tpf_tracker_ros.training.elimination import keep_rate
@@ -69,6 +69,7 @@ class SdsTrackStage(Stage):
         """Return the network."""
         if not isinstance(self.model, SdsTrack):
             raise TpfError(f'model {self.config.model!r} is no SDSTrack network; try sdstrack')
+        set_drop_path(self.model, self.config.drop_path, self.generator)
         return self.model
 
     def begin_step(self, done: float) -> None:
