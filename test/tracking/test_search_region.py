@@ -92,6 +92,22 @@ def test_a_box_drawn_too_narrow_stays_so_where_boxes_are_calibrated(film):
     assert abs(ratios[1] / 0.75 - 1) < abs(ratios[0] / 0.75 - 1)
 
 
+def test_a_patch_keeps_its_shape_where_the_network_sees_another_object(film):
+    pairs, truth = film
+    x, y, w, h = truth[0]
+    flat = np.array([x, y + h / 4, w, h / 2])
+    shapes = {}
+    for least in (0.0, 0.8):
+        tracker = load_tracker('tpf_nano', device='cpu', patch_overlap=least)
+        follow(tracker, pairs[:8], flat)
+        width, height = tracker._target.box[2:]  # what is shown is cut to the image
+        shapes[least] = (width / height) / (w / h)
+    assert shapes[0.8] == pytest.approx(2)
+    assert shapes[0.0] < 1
+    tracker.initialize(pairs[0], truth[0])  # of an object, shapes are the network's
+    assert tracker._target.shape is None and not tracker._target.error.any()
+
+
 def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
     pairs, truth = film
     x, _, w, _ = truth[8]

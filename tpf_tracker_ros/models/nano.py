@@ -73,17 +73,19 @@ class TpfNano(TrackingNetwork):
 
     def template(self, merged: Tensor) -> Tensor:
         """Features (B, 96, 8, 8) of fused template crops (B, 3, 127, 127)."""
-        return self._features(merged)
+        return self.features(merged)
 
     def search(self, templates: Tensor, merged: Tensor) -> Maps:
         """Give the maps for one or two templates' features (B, K, 96, 8, 8), see the contract."""
-        return self._maps(templates, self._features(merged))
+        return self.answer(templates, self.features(merged))
 
-    def _features(self, merged: Tensor) -> Tensor:
+    def features(self, merged: Tensor) -> Tensor:
+        """Features (B, 96, S / 16, S / 16) of fused crops (B, 3, S, S)."""
         # NanoTrack sees 8-bit B, G, R.
         return self.backbone(torch.addcmul(self.raw_shift, merged, self.raw_scale).flip(1))
 
-    def _maps(self, templates: Tensor, features: Tensor) -> Maps:
+    def answer(self, templates: Tensor, features: Tensor) -> Maps:
+        """Give the maps for templates' (B, K, 96, 8, 8) and search features (B, 96, 16, 16)."""
         batch, count = templates.shape[:2]
         repeated = features[:, None].expand(-1, count, -1, -1, -1).flatten(0, 1)
         logits = self.ban_head.classify(templates.flatten(0, 1), repeated)
@@ -101,11 +103,11 @@ class TpfNano(TrackingNetwork):
     ) -> dict[str, Callable[[], object]]:
         """Name the parts of a search step in their order, see the contract."""
         fused = self.merge(rgb, thermal)
-        features = self._features(fused)
+        features = self.features(fused)
         return {
             'pfa': lambda: self.merge(rgb, thermal),
-            'backbone': lambda: self._features(fused),
-            'head': lambda: self._maps(templates, features),
+            'backbone': lambda: self.features(fused),
+            'head': lambda: self.answer(templates, features),
         }
 
     def group(self, key: str) -> str:
@@ -135,6 +137,7 @@ NANOTRACK = PublishedKeys(
         'confident_score': 0.01,
         'size_leash': 0.0,
         'box_calibration': 0.0,
+        'patch_overlap': 0.8,
         'inertia': 0.0,
         'return_lost': False,
     },

@@ -49,6 +49,9 @@ class TrackerConfig:
     second_look: bool = _setting(True, 'a wider crop where the score is low, if the model has one')
     least_crop: bool = _setting(True, "search crops no smaller than the model's least, if any")
     box_calibration: float = _setting(0.5, "share of the first frame's error corrected; 0: none")
+    patch_overlap: float = _setting(
+        0.0, 'first-frame overlap of found and given box, below: a patch, which keeps its shape'
+    )
     size_smoothing: float = _setting(0.75, 'share of the old box size kept; 0: sizes as found')
     size_leash: float = _setting(
         1.35, 'factor by which a size may leave the last confident one; 0: any', 0, 100
@@ -103,6 +106,7 @@ PUBLISHED: dict[str, Value] = {
     'second_look': False,
     'least_crop': False,
     'box_calibration': 0.0,
+    'patch_overlap': 0.0,
     'size_smoothing': 0.0,
     'size_leash': 0.0,
     'inertia': 0.0,

@@ -6,11 +6,11 @@ Each piece has one switch in TrackerConfig; the search asks it, and these functi
 
 import cv2
 import numpy as np
-from tpf_tracker_ros.core.boxes import centre
+from tpf_tracker_ros.core.boxes import centre, from_centre
 
 # Where the search crops of the first frame look, in target sizes beside the target.
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
-LARGEST_ERROR = 0.5  # in target sizes, and of log width and height
+LARGEST_ERROR = 1.0  # in target sizes, and of log width and height
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -75,6 +75,22 @@ def without_error(found: np.ndarray, error: np.ndarray) -> np.ndarray:
     """Take an error (4,) as first_error gives it off a found box (4,)."""
     middle, size = centre(found) - error[:2] * found[2:], found[2:] / np.exp(error[2:])
     return np.concatenate([middle - size / 2, size])
+
+
+def with_error(box: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """Return the box (4,) that a network with this error (4,) finds where the given one is."""
+    size = box[2:] * np.exp(error[2:])
+    return from_centre(*(centre(box) + error[:2] * size), *size)
+
+
+def shape_of(box: np.ndarray) -> np.ndarray:
+    """Sides (2,) of a box (4,) scaled to the area 1."""
+    return box[2:] / np.sqrt(box[2:].prod())
+
+
+def in_shape(box: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Give a box (4,) this shape (2,), with its centre and area as they are."""
+    return from_centre(*centre(box), *(shape * np.sqrt(box[2:].prod())))
 
 
 def eased_size(old: np.ndarray, found: np.ndarray, *, keep: float, trust: float) -> np.ndarray:

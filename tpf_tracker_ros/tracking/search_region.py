@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import numpy as np
-from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre
+from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre, iou
 from tpf_tracker_ros.core.crops import Window
 from tpf_tracker_ros.core.depth import depth_colours
 from tpf_tracker_ros.core.errors import TpfError
@@ -25,9 +25,12 @@ from tpf_tracker_ros.tracking.pieces import (
     eased_size,
     first_error,
     first_views,
+    in_shape,
     log_odds,
     Pair,
+    shape_of,
     stand_in,
+    with_error,
     without_error,
 )
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
@@ -46,7 +49,8 @@ class Target:
     templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
     confident_size: np.ndarray = field(default_factory=lambda: np.zeros(2))  # the last such
-    error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # as pieces.first_error gives
+    error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of found boxes, to correct
+    shape: np.ndarray | None = None  # (2,) as pieces.shape_of gives, of a patch
     dynamic: dict[str, Any] = field(default_factory=dict)  # the last dynamic template by modality
     recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
     log_odds: float | None = None  # of the smoothed score
@@ -105,10 +109,8 @@ class SearchTracker:
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
         target = Target(box, pair.size, margin, modality, [kept] * self._engine.max_templates)
         target.confident_size = box[2:]
-        if self.config.box_calibration:
-            factor = self._search_factor(box)
-            found = [self._look(pair, target, view, factor, stages) for view in first_views(box)]
-            target.error = first_error([each for each, _ in found], box)
+        if self.config.box_calibration or self.config.patch_overlap:
+            self._look_at_first(pair, target, stages)
         self._memory.reset(box)
         self._target, self.state = target, TrackState.TRACKING
         return TrackResult(box, 1.0, self.state, modality, stages=stages)
@@ -244,13 +246,31 @@ class SearchTracker:
         window, crop, _ = self._search_crop(pair, around, factor, stages)
         return self._locate(target, around, window, crop, stages)
 
+    def _look_at_first(self, pair: FramePair, target: Target, stages: dict[str, float]) -> None:
+        """
+        Compare the network's boxes in the first frame with the given one.
+
+        Where they are another thing's, such as one in a patch of a scene that the user drew, it is
+        that one's way and size that later boxes tell: they are corrected by all of the error, and
+        keep the shape that was drawn.
+        """
+        config, box = self.config, target.box
+        factor = self._search_factor(box)
+        found = [self._look(pair, target, view, factor, stages) for view in first_views(box)]
+        error = first_error([each for each, _ in found], box)
+        if iou(with_error(box, error), box) < config.patch_overlap:
+            target.error, target.shape = error, shape_of(box)
+        else:
+            target.error = config.box_calibration * error
+
     # ---- the target from one frame to the next ----
 
     def _refine(self, target: Target, found: np.ndarray, score: float) -> np.ndarray:
         """Return the found box (4,) calibrated, its size eased and held near a confident one."""
         config = self.config
-        if config.box_calibration:
-            found = without_error(found, config.box_calibration * target.error)
+        found = without_error(found, target.error)
+        if target.shape is not None:
+            found = in_shape(found, target.shape)
         middle, size = centre(found), found[2:]
         if config.size_smoothing:
             span = config.confident_score - config.doubtful_score
