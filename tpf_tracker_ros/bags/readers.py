@@ -130,10 +130,45 @@ class _Schemas(dict):
         super().__setitem__(key, schema if readable else schema._replace(encoding=''))
 
 
-class SqliteFile(Sqlite3Reader):
-    """rosbags' reader, and a walk over the rows where the file is cut."""
+class _Walked:
+    """Beside a reader of rosbags: what it gives of a file that is `cut`, from a walk over it."""
 
     cut = ''
+
+    def _walk(self) -> Iterator[tuple[int, int, bytes]]:
+        """Give of each message the id of its connection, the bag's time in ns, and its bytes."""
+        raise NotImplementedError
+
+    def _connection(self, key: int, topic: str, kind: str, count: int, ext: Any) -> Connection:
+        return Connection(
+            id=key,
+            topic=topic,
+            msgtype=kind,
+            msgdef=NO_DEFINITION,
+            digest='',
+            msgcount=count,
+            ext=ext,
+            owner=self,
+        )
+
+    def messages(
+        self,
+        connections: Collection[Connection] = (),
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Messages of these connections with the bag's time in ns, as rosbags gives them."""
+        if not self.cut:
+            yield from super().messages(connections, start, stop)
+            return
+        wanted = {connection.id: connection for connection in connections}
+        for key, time, data in self._walk():
+            if key in wanted:
+                yield wanted[key], time, data
+
+
+class SqliteFile(_Walked, Sqlite3Reader):
+    """rosbags' reader, and a walk over the rows where the file is cut."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(Path(quote(str(path))))  # rosbags puts it into a URI as it is
@@ -159,37 +194,13 @@ class SqliteFile(Sqlite3Reader):
             self.dbconn.execute('PRAGMA writable_schema=ON')
             topics = list(self.dbconn.execute('SELECT id, name, type FROM topics'))
         self.cut = 'is cut; it is read up to the cut'
-        counts = Counter(row[0] for row in self._rows())
+        counts = Counter(key for key, _, _ in self._walk())
         self.connections = [
-            Connection(
-                id=key,
-                topic=name,
-                msgtype=kind,
-                msgdef=NO_DEFINITION,
-                digest='',
-                msgcount=counts[key],
-                ext=ConnectionExtRosbag2('cdr', []),
-                owner=self,
-            )
+            self._connection(key, name, kind, counts[key], ConnectionExtRosbag2('cdr', []))
             for key, name, kind in topics
         ]
 
-    def messages(
-        self,
-        connections: Collection[Connection],
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[tuple[Connection, int, bytes]]:
-        """Messages of these connections with the bag's time in ns, as rosbags gives them."""
-        if not self.cut:
-            yield from super().messages(connections, start, stop)
-            return
-        wanted = {connection.id: connection for connection in connections}
-        for key, time, data in self._rows():
-            if key in wanted:
-                yield wanted[key], time, data
-
-    def _rows(self) -> Iterator[tuple[int, int, bytes]]:
+    def _walk(self) -> Iterator[tuple[int, int, bytes]]:
         rows = self.dbconn.execute('SELECT topic_id, timestamp, data FROM messages NOT INDEXED')
         with suppress(apsw.Error):  # of the cut
             for row in rows:
@@ -249,10 +260,8 @@ def written_vfs() -> str:
     return 'written'
 
 
-class Ros1File(Ros1Reader):
+class Ros1File(_Walked, Ros1Reader):
     """rosbags' reader, and a walk over the records where there is no index yet or any more."""
-
-    cut = ''
 
     def open(self) -> None:  # noqa: A003
         """Learn topics and counts; from the records where that must be."""
@@ -276,35 +285,17 @@ class Ros1File(Ros1Reader):
                 kind = normalize_msgtype(about.get('type', b'').decode(errors='replace'))
                 names = header.get('topic', b'').decode(errors='replace').split('/')
                 topic = '/' + '/'.join(filter(None, names))
-                known[key] = Connection(
-                    id=key,
-                    topic=topic,
-                    msgtype=kind,
-                    msgdef=NO_DEFINITION,
-                    digest='',
-                    msgcount=0,
-                    ext=ConnectionExtRosbag1(None, None),
-                    owner=self,
-                )
+                ext = ConnectionExtRosbag1(None, None)
+                known[key] = self._connection(key, topic, kind, 0, ext)
             counts[key] += header.get('op') == MESSAGE
         self.connections = [known[key]._replace(msgcount=counts[key]) for key in known]
 
-    def messages(
-        self,
-        connections: Collection[Connection] = (),
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Iterator[tuple[Connection, int, bytes]]:
-        """Messages of these connections with the bag's time in ns, as rosbags gives them."""
-        if not self.cut:
-            yield from super().messages(connections, start, stop)
-            return
-        wanted = {connection.id: connection for connection in connections}
+    def _walk(self) -> Iterator[tuple[int, int, bytes]]:
         for header, data in records(self.bio):
-            key = int.from_bytes(header.get('conn', b''), 'little')
-            if header.get('op') == MESSAGE and key in wanted:
+            if header.get('op') == MESSAGE:
                 seconds, nanoseconds = struct.unpack('<II', header['time'])
-                yield wanted[key], seconds * 10**9 + nanoseconds, data
+                key = int.from_bytes(header.get('conn', b''), 'little')
+                yield key, seconds * 10**9 + nanoseconds, data
 
 
 def reason(error: Exception) -> str:
