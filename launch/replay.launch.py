@@ -5,7 +5,7 @@ ros2 launch tpf_tracker_ros replay.launch.py bag:=flight.mcap init_box:=310,200,
 
 Plays by `ros2 bag play` where it is installed, else by the package's own player. The arguments of
 tracker.launch.py are accepted, too; topics, transports and the first ground truth are taken from
-the bag where they are not given.
+the bag where they are not given, and what is given for pairing counts for the bag as well.
 """
 
 from importlib.util import find_spec
@@ -27,10 +27,12 @@ from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from tpf_tracker_ros.bags.cameras import COMPRESSED
 from tpf_tracker_ros.bags.reader import BagSequence
+from tpf_tracker_ros.core.pairing import pairing_settings
 from tpf_tracker_ros.ros.dds import image_environment
 from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
 
 PLAYBACK = 'playback'
+PAIRING = 'slop_ms', 'rgb_offset_ms', 'thermal_offset_ms'
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -52,7 +54,8 @@ def _prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
     used = given.get('mode') or 'rgb+thermal'
     topics = [given.get(camera) if camera in used else '' for camera in ('rgb', 'thermal')]
-    sequence = BagSequence(Path(given['bag']), *topics)
+    pairing = {name: float(given[name]) for name in PAIRING if given.get(name)}
+    sequence = BagSequence(Path(given['bag']), *topics, **pairing_settings(pairing))
     arguments = {'mode': '+'.join(sequence.topics)}
     for camera, topic in sequence.topics.items():
         arguments[camera] = topic.removesuffix(COMPRESSED)
@@ -64,14 +67,18 @@ def _prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     arguments |= {'use_sim_time': 'true', 'namespace': ''}
     return [
         *(SetLaunchConfiguration(name, value) for name, value in arguments.items()),
-        *_players(given['bag'], given['rate'], sequence.topics),
+        *_players(given['bag'], given['rate'], sequence.topics, pairing),
     ]
 
 
-def _players(bag: str, rate: str, topics: dict[str, str]) -> list[ExecuteProcess]:
+def _players(
+    bag: str, rate: str, topics: dict[str, str], pairing: dict[str, float]
+) -> list[ExecuteProcess]:
     playback = [sys.executable, '-m', 'tpf_tracker_ros.ros.replay.playback', bag, '--rate', rate]
     for camera in ('rgb', 'thermal'):
         playback += [f'--{camera}-topic', topics.get(camera, '')]
+    for name, value in pairing.items():
+        playback += [f'--{name.replace("_", "-")}', str(value)]
     commands = {PLAYBACK: playback}
     if find_spec('ros2bag') and find_spec('rosbag2_interfaces'):
         playback.append('--resume')

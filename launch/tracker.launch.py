@@ -5,6 +5,7 @@ ros2 launch tpf_tracker_ros tracker.launch.py rgb:=/camera/image_raw thermal:=/l
 """
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 from ament_index_python.packages import get_package_prefix, PackageNotFoundError
@@ -17,6 +18,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from tpf_tracker_ros.console.process import HISTORY_MB
@@ -72,25 +74,43 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
+    def asked(name: str) -> bool:
+        if (value := given(name).lower()) not in ('true', 'false'):
+            raise RuntimeError(f'{name} is {value!r}; it must be true or false')
+        return value == 'true'
+
+    _warn_of_typing_errors(context)
     profile, file = given('dds_profile'), given('params_file')
     if profile not in PROFILES.values():
         raise RuntimeError(f'dds_profile {profile!r}: choose {" or ".join(PROFILES.values())}')
     if not Path(file).is_file():
         raise RuntimeError(f'params_file {file} does not exist')
     environment = image_environment(profile=profile)
-    started = [_tracker(given, environment)]
-    if yaml.safe_load(given('rviz')):
+    started = [_tracker(given, asked, environment)]
+    if asked('rviz'):
         started.append(_rviz(given, environment))
-    if yaml.safe_load(given('console')):
+    if asked('console'):
         started.append(_console(given, environment))
-    if not yaml.safe_load(given('respawn')):
+    if not asked('respawn'):
         started.insert(0, RegisterEventHandler(OnProcessExit(on_exit=_tracker_ended)))
     return started
 
 
-def _tracker(given: Callable[[str], str], environment: dict[str, str]) -> Node:
-    parameters = {'use_sim_time': yaml.safe_load(given('use_sim_time'))}
-    if yaml.safe_load(given('console')):
+def _warn_of_typing_errors(context: LaunchContext) -> None:
+    """Say which arguments are none, but nearly: launch drops what nobody has declared."""
+    known = {*ARGUMENTS, *TABLE}
+    for name in context.launch_configurations:
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.8)):
+            get_logger('tracker.launch.py').warning(
+                f'there is no argument {name}; did you mean {near[0]}?'
+            )
+
+
+def _tracker(
+    given: Callable[[str], str], asked: Callable[[str], bool], environment: dict[str, str]
+) -> Node:
+    parameters = {'use_sim_time': asked('use_sim_time')}
+    if asked('console'):
         parameters['target_history_mb'] = HISTORY_MB
     for name, row in TABLE.items():
         if text := given(name):
@@ -110,7 +130,7 @@ def _tracker(given: Callable[[str], str], environment: dict[str, str]) -> Node:
         parameters=[given('params_file'), parameters],
         remappings=remappings,
         additional_env=environment,
-        respawn=yaml.safe_load(given('respawn')),
+        respawn=asked('respawn'),
         respawn_delay=1.0,
         output='screen',
         emulate_tty=True,

@@ -116,11 +116,11 @@ class Graph:
         self.start_now(stamp, box)
         time.sleep(0.1)
 
-    def call(self, kind, name, request):
+    def call(self, kind, name, request, timeout=10):
         client = self.node.create_client(kind, f'/tpf_tracker/{name}')
         assert client.wait_for_service(10)
         future = client.call_async(request)
-        wait_until(future.done, 10, f'{name} does not answer')
+        wait_until(future.done, timeout, f'{name} does not answer')
         return future.result()
 
     def set(self, **values):  # noqa: A003

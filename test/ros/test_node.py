@@ -1,12 +1,13 @@
 """The node over a real graph on loopback: what goes in and what comes out."""
 
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import cv2
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition, TransitionEvent
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 from other_side import BEST_EFFORT, BOX, boxes, header, PERIOD, scene, SIZE, stamps, START
@@ -265,38 +266,80 @@ def test_pairs_that_come_too_fast_are_dropped_not_queued(tracker_node):
         assert seen == sorted(set(seen)) and len(seen) < 200
 
 
-def test_the_lifecycle_by_hand(tracker_node):
+# What nav2's lifecycle manager expects of each transition, and asks get_state for within 5 s.
+OUTCOME = {
+    Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+    Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: State.PRIMARY_STATE_FINALIZED,
+}
+STARTUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+PAUSE, RESUME = (Transition.TRANSITION_DEACTIVATE,), (Transition.TRANSITION_ACTIVATE,)
+RESET = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
+SHUTDOWN = *RESET, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN
+STATES = set(OUTCOME.values())
+
+
+def manage(graph, transitions):
+    """Call as lifecycle_manager does with bond_timeout 0: whether the node got where it should."""
+    for transition in transitions:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        graph.call(ChangeState, 'change_state', request)
+        state = graph.call(GetState, 'get_state', GetState.Request(), timeout=5).current_state
+        if state.id != OUTCOME[transition]:
+            return False
+    return True
+
+
+def test_the_calls_of_nav2s_lifecycle_manager(tracker_node):
+    events = []
     with tracker_node(autostart=False, init_box='60,50,24,20') as graph:
-
-        def change(transition):
-            request = ChangeState.Request(transition=Transition(id=transition))
-            return graph.call(ChangeState, 'change_state', request).success
-
-        def label():
-            return graph.call(GetState, 'get_state', GetState.Request()).current_state.label
-
-        assert label() == 'unconfigured'
-        for _ in range(2):
-            assert change(Transition.TRANSITION_CONFIGURE) and label() == 'inactive'
-            assert change(Transition.TRANSITION_ACTIVATE) and label() == 'active'
+        graph.node.create_subscription(
+            TransitionEvent, '/tpf_tracker/transition_event', events.append, 50
+        )
+        for last in (RESET, SHUTDOWN):
+            assert manage(graph, STARTUP)
             graph.connected()
             assert len(graph.send(0).detections) == 1
-            assert change(Transition.TRANSITION_DEACTIVATE) and label() == 'inactive'
-            assert change(Transition.TRANSITION_ACTIVATE)
+            assert manage(graph, PAUSE) and manage(graph, RESUME)
             graph.connected()
             assert len(graph.send(1).detections) == 1
-            assert change(Transition.TRANSITION_DEACTIVATE)
-            assert change(Transition.TRANSITION_CLEANUP) and label() == 'unconfigured'
+            assert manage(graph, last)
+        assert not manage(graph, STARTUP)  # it is finalized
+        reached = [event.goal_state.id for event in events if event.goal_state.id in STATES]
+        expected = [*STARTUP, *PAUSE, *RESUME, *RESET, *STARTUP, *PAUSE, *RESUME, *SHUTDOWN]
+        assert reached == [OUTCOME[transition] for transition in expected]
+
+
+def test_a_manager_learns_that_the_model_cannot_be_loaded(tracker_node):
+    with tracker_node(autostart=False, checkpoint='/does/not/exist.safetensors') as graph:
+        assert not manage(graph, STARTUP)
+        state = graph.call(GetState, 'get_state', GetState.Request()).current_state
+        assert state.id == State.PRIMARY_STATE_UNCONFIGURED
+        assert graph.logged('/does/not/exist.safetensors')
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly(number, checkpoint):
-    command = [sys.executable, '-m', 'tpf_tracker_ros.ros', '--ros-args']
-    command += ['-p', f'checkpoint:={checkpoint}']
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with node_process(checkpoint) as process:
         for line in process.stderr:
             if line.rstrip().endswith('ready'):
                 break
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0 and 'Traceback' not in errors
+    assert process.returncode == 0 and not re.search('Traceback|ERROR|Failed', errors)
+
+
+def test_it_is_quiet_when_interrupted_while_it_loads(checkpoint):
+    with node_process(checkpoint) as process:
+        time.sleep(2.5)  # about when the model is loaded
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and not re.search('Traceback|ERROR|Failed', errors)
+
+
+def node_process(checkpoint):
+    command = [sys.executable, '-m', 'tpf_tracker_ros.ros', '--ros-args']
+    command += ['-p', f'checkpoint:={checkpoint}']
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

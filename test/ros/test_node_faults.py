@@ -17,7 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.conversion import to_image_message
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray
-from tpf_tracker_ros.ros.node import main
+from tpf_tracker_ros.ros.run import main
 
 
 def test_bad_images_are_reported_and_the_node_goes_on(tracker_node):

@@ -1,6 +1,5 @@
-"""Files that name what the node has: launch, config, docs; and the environment for DDS."""
+"""Files that name what the node has: config, docs; and the environment for DDS."""
 
-import importlib.util
 import json
 from pathlib import Path
 import re
@@ -8,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 from tpf_tracker_ros.ros import dds
-from tpf_tracker_ros.ros.parameters import as_markdown, TABLE
+from tpf_tracker_ros.ros.parameters import as_markdown
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -38,16 +37,6 @@ def test_views_show_topics_of_the_node():
     assert used <= names
     placed = set(re.findall(r'"(\w+!\w+)"', json.dumps(layout['layout'])))
     assert placed == set(layout['configById'])
-
-
-@pytest.mark.skipif(not importlib.util.find_spec('launch_ros'), reason='launch is not installed')
-@pytest.mark.parametrize('name', ['tracker', 'replay'])
-def test_show_args_lists_every_parameter(name):
-    from launch.launch_description_sources import PythonLaunchDescriptionSource
-
-    source = PythonLaunchDescriptionSource(str(ROOT / 'launch' / f'{name}.launch.py'))
-    description = source.try_get_launch_description_without_context()
-    assert {argument.name for argument in description.get_launch_arguments()} >= set(TABLE)
 
 
 @pytest.mark.parametrize(('mib', 'name'), dds.PROFILES.items())

@@ -33,7 +33,7 @@ class BagSequence:
     rgb_topic, thermal_topic: found by type, pixels and name where None, see find_topics; ''
     leaves that camera out. A bag with one camera gives pairs of one image, and a warning says so.
     register: brings thermal images onto the RGB grid; None where they lie on it already.
-    pairing: settings of FramePairer (slop_ns, rgb_offset_ns, …).
+    pairing: settings of FramePairer (slop_ns, rgb_offset_ns, …); kept under that name.
 
     The bag is read once to pair its stamps and again by each iteration, one pair at a time.
     Frames after a backward jump of time are left out, since the node stops tracking there.
@@ -57,7 +57,7 @@ class BagSequence:
         self.name = self.bag.path.name.split('.')[0]
         self.why = find_topics(self.bag, {'rgb': rgb_topic, 'thermal': thermal_topic})
         self.topics = {camera: topic for camera, (topic, _) in self.why.items()}
-        self._pairing = pairing
+        self.pairing = pairing
         self._register = register
         self.pairer = FramePairer(mode='+'.join(self.topics), **pairing)
         early = {camera: [] for camera in self.topics}  # stamps before times of recording
@@ -75,7 +75,7 @@ class BagSequence:
 
     def __iter__(self) -> Iterator[FramePair]:
         size = None
-        for pair in self._paired(FramePairer(mode='+'.join(self.topics), **self._pairing)):
+        for pair in self._paired(FramePairer(mode='+'.join(self.topics), **self.pairing)):
             rgb, thermal = self._image('rgb', pair.rgb), self._image('thermal', pair.thermal)
             if rgb is not None:
                 size = rgb.shape[1::-1]
@@ -90,7 +90,7 @@ class BagSequence:
         for message in self.bag.messages(cameras):
             camera, stamp = cameras[message.topic], self.bag.stamp(message)
             if early is not None:
-                offset = self._pairing.get(f'{camera}_offset_ns', 0)
+                offset = self.pairing.get(f'{camera}_offset_ns', 0)
                 early[camera].append(stamp + offset - message.time)
             pairs = pairer.add(camera, stamp, message)
             if pairer.epoch:
@@ -107,7 +107,7 @@ class BagSequence:
         cure = ''
         if self.clock_offset is not None and abs(self.clock_offset) > CLOCKS_NS:
             relation = 'ahead of' if self.clock_offset > 0 else 'behind'
-            offset = self._pairing.get('thermal_offset_ns', 0) - self.clock_offset
+            offset = self.pairing.get('thermal_offset_ns', 0) - self.clock_offset
             cure = (
                 f'thermal stamps are {abs(self.clock_offset) / 1e9:.3f} s {relation} rgb stamps, '
                 f'by the times of recording; if the cameras run by different clocks, give '

@@ -5,6 +5,7 @@ from pathlib import Path
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.bags.storage import bag_files
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.pairing import pairing_settings
 from tpf_tracker_ros.core.registration import register_by
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.data.datasets import open_sequence
@@ -31,8 +32,8 @@ def open_source(
     Raises TpfError on what is none of these.
     """
     register = None if homography is None else register_by(_numbers(homography))
-    given = {'slop_ns': slop_ms, 'thermal_offset_ns': thermal_offset_ms}
-    pairing = {name: round(ms * 1e6) for name, ms in given.items() if ms is not None}
+    given = {'slop_ms': slop_ms, 'thermal_offset_ms': thermal_offset_ms}
+    pairing = pairing_settings({name: ms for name, ms in given.items() if ms is not None})
     if source is None:
         return MediaSequence(rgb, thermal, register=register, **pairing)
     if rgb is not None or thermal is not None:

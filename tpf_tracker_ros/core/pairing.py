@@ -12,6 +12,7 @@ out at once, with the newest thermal frame that is not too old.
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -53,6 +54,14 @@ class Paired:
     stamp: int
     skew: int | None
     epoch: int
+
+
+def pairing_settings(milliseconds: Mapping[str, float]) -> dict[str, int]:
+    """Return settings of FramePairer (slop_ns, …) from those that users give (slop_ms, …)."""
+    return {
+        f'{name.removesuffix("_ms")}_ns': round(value * 1e6)
+        for name, value in milliseconds.items()
+    }
 
 
 class _Stream:

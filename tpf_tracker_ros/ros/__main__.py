@@ -15,7 +15,7 @@ def main() -> None:
     """Load the node, then run it."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     try:
-        from tpf_tracker_ros.ros.node import main as run
+        from tpf_tracker_ros.ros.run import main as run
     except ModuleNotFoundError as error:
         sys.exit(f'error: {missing_module(error)}')
     run()

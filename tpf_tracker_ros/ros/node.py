@@ -1,15 +1,12 @@
 """
 The lifecycle node `tpf_tracker`: images in, boxes and fused images out.
 
-Callbacks only store and pair; the worker's threads track and render, and publish. `python -m
-tpf_tracker_ros.ros` runs it; it configures and activates itself unless autostart:=false.
+Callbacks only store and pair; the worker's threads track and render, and publish. run.py makes a
+process of it.
 """
 
 from collections.abc import Callable
 import functools
-import os
-import signal
-import sys
 import time
 from typing import Any
 
@@ -18,7 +15,6 @@ import numpy as np
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -26,7 +22,7 @@ from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.boxes import check_box, parse_target
 from tpf_tracker_ros.core.errors import missing_module, TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.core.pairing import FramePairer
+from tpf_tracker_ros.core.pairing import FramePairer, pairing_settings
 from tpf_tracker_ros.ros import parameters
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter
 from tpf_tracker_ros.ros.diagnostics import Health
@@ -43,11 +39,11 @@ from tpf_tracker_ros.ros.outputs import Outputs, RELIABLE
 from tpf_tracker_ros.ros.sync import UpstreamPairer
 from tpf_tracker_ros.ros.watchdog import Watchdog
 from tpf_tracker_ros.ros.worker import Step, Target, Worker
-from tpf_tracker_ros.system.process import leave_cores
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackState
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
+PAIRING = 'slop_ms', 'rgb_offset_ms', 'thermal_offset_ms', 'camera_timeout_ms', 'hold_ms'
 WATCH_PERIOD = 0.25  # s
 WARM_UP_SIZE = (640, 512)  # width, height px
 
@@ -238,7 +234,7 @@ class TrackerNode(LifecycleNode):
             mode=values['mode'],
             policy=values['pairing'],
             depth=values['queue_depth'],
-            **_pairing_settings(values),
+            **pairing_settings({name: values[name] for name in PAIRING}),
         )
 
     def _initial_target(self) -> Target | None:
@@ -350,7 +346,7 @@ class TrackerNode(LifecycleNode):
         self._status_timer.timer_period_ns = int(1e9 / values['status_rate'])
         if self._converter:
             self._converter.configure(values)
-            self._pairer.configure(**_pairing_settings(values))
+            self._pairer.configure(**pairing_settings({name: values[name] for name in PAIRING}))
         if self._worker:
             self._worker.configure(**parameters.tracker_settings(values))
             self._watchdog.timeout = values['stall_timeout_ms'] / 1e3
@@ -435,49 +431,6 @@ class TrackerNode(LifecycleNode):
         return array
 
 
-def _pairing_settings(values: dict[str, Any]) -> dict[str, int]:
-    names = 'slop', 'rgb_offset', 'thermal_offset', 'camera_timeout', 'hold'
-    return {f'{name}_ns': round(values[f'{name}_ms'] * 1e6) for name in names}
-
-
 def _to_target(detection: Detection2D, stamped: Any) -> Target:
     """Return a box in the pair of the stamp in the header of `stamped`; zero: the next pair."""
     return Target(to_box(detection), nanoseconds(stamped.header.stamp) or None)
-
-
-def main(args: list[str] | None = None) -> None:
-    """Run the node until it is told to stop; exit code 1 where it cannot start."""
-    # rclpy's own handler ends the spinning; Python's would interrupt anything, rclpy itself too.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    leave_cores()
-    try:
-        rclpy.init(args=args)
-    except Exception as error:  # of a private module of rclpy, on arguments that it cannot parse
-        sys.exit(f'error: {error}')
-    node, code = None, 0
-    try:
-        # Made before the node is ready: rclpy cannot make one once it is told to stop.
-        executor = SingleThreadedExecutor()
-        node = TrackerNode()
-        executor.add_node(node)
-        if not node.get_parameter('autostart').value or node.start():
-            executor.spin()
-        else:
-            code = 1  # the transition has said why
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except TpfError as error:
-        rclpy.logging.get_logger('tpf_tracker').fatal(str(error))
-        code = 1
-    except Exception:
-        # Told to stop while it starts, it meets an invalid context somewhere.
-        if rclpy.ok():
-            raise
-    code = code if rclpy.ok() else 0
-    if node:
-        node.destroy_node()
-    rclpy.try_shutdown()
-    if node and node.hangs:
-        sys.stderr.flush()
-        os._exit(1)  # the thread would keep the process
-    sys.exit(code)

@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.pairing import pairing_settings
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import Detection2DArray
 from tpf_tracker_ros.ros.replay.player import Player
@@ -40,14 +41,22 @@ DAY = 86400.0  # s, longer than any recording
 @click.option(
     '--thermal-topic', help="Topic in the bag; '' leaves the camera out. [found by its pixels]"
 )
+@click.option('--slop-ms', default=15.0, help='Most ms between paired images.')
+@click.option('--rgb-offset-ms', default=0.0, help='Added to RGB stamps for pairing.')
+@click.option('--thermal-offset-ms', default=0.0, help='Added to thermal stamps for pairing.')
 @click.option('--rate', default=1.0, help='Times as fast as recorded.')
 @click.option('--resume', is_flag=True, help='Resume a paused `ros2 bag play` instead of playing.')
 def main(
-    bag: Path, rgb_topic: str | None, thermal_topic: str | None, rate: float, resume: bool
+    bag: Path,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    rate: float,
+    resume: bool,
+    **pairing: float,
 ) -> None:
     """Play BAG to a running tracker node and count its boxes."""
     try:
-        sequence = BagSequence(bag, rgb_topic, thermal_topic)
+        sequence = BagSequence(bag, rgb_topic, thermal_topic, **pairing_settings(pairing))
         with spinning_node('tpf_playback') as (node, spinning):
 
             def check() -> None:

@@ -216,7 +216,7 @@ def drain(recorder: Recorder, last_stamp: int, check: Callable[[], None]) -> Non
 def _collect(sequence: BagSequence, played: Played, recorder: Recorder, stolen: float) -> Run:
     # The pairs that went out, each with the two moments of publishing.
     cameras = {topic: camera for camera, topic in sequence.topics.items()}
-    pairer = FramePairer(mode='+'.join(sequence.topics))
+    pairer = FramePairer(mode='+'.join(sequence.topics), **sequence.pairing)
     pairs = []
     for (topic, stamp), moment in played.times.items():
         if topic in cameras:
