@@ -49,6 +49,19 @@ def test_what_lies_outside_the_image_reads_as_zero():
     assert (crop[:, :20] == 0).all() and (crop[:, 20:] == 200).all()
 
 
+@given(boxes, aspects, st.booleans())
+def test_which_part_of_a_crop_shows_the_image(box, aspect, area):
+    image = np.full((60, 80), 255, np.uint8)
+    window = Window.around(box, 4.0, aspect=aspect)
+    crop = window.take(image, 32, area=area)
+    inside = window.inside((80, 60), 32)
+    assert (crop[inside] == 255).all()
+    rows, columns = crop.max(1) == 255, crop.max(0) == 255
+    for shown, part, side in zip((rows, columns), inside, (window.height, window.width)):
+        # And not much less than that: a pixel of the image at each end.
+        assert np.arange(32)[part].size >= shown.sum() - 2 * (32 / side + 1)
+
+
 @pytest.mark.parametrize('corner', [(100, 100), (-90, 0), (0, -90)])
 def test_a_window_beyond_the_image_is_black(corner):
     image = np.full((40, 40, 3), 200, np.uint8)

@@ -66,6 +66,15 @@ def test_a_blank_image_counts_as_absent(film, tracker):
         np.testing.assert_array_equal(a.box, b.box)
 
 
+@pytest.mark.parametrize('place', [(2, 2), (300, 100), (150, 240)])
+def test_a_blank_image_counts_as_absent_at_the_edge_of_the_image_too(tracker, place):
+    checks = 60 * (np.indices((256, 320)).sum(0) // 4 % 4).astype(np.uint8)
+    blank = FramePair(np.dstack([checks] * 3), np.full((256, 320), 128, np.uint8))
+    result = tracker.initialize(blank, np.array([*place, 18, 14.0]))
+    assert result.modality == 'rgb'
+    assert tracker.track(blank).modality == 'rgb'
+
+
 def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
     pairs, truth = film
     change = 9

@@ -92,6 +92,23 @@ class Window:
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return cv2.resize(inside, (size, size), interpolation=how)
 
+    def inside(self, image_size: tuple[int, int], size: int) -> tuple[slice, slice]:
+        """
+        Return the rows and columns of a crop of this size that show the image and nothing else.
+
+        image_size: width, height px. Empty slices where the window lies beside the image.
+        """
+
+        def part(start: int, length: int, limit: int) -> slice:
+            first, last = max(0, -start), min(length, limit - start)
+            # Without the image's outermost pixel, which is blended with the zeros beside it.
+            low = math.ceil((first + 1) * size / length) if first else 0
+            high = math.floor((last - 1) * size / length) if last < length else size
+            return slice(low, max(low, high))
+
+        width, height = image_size
+        return part(self.y, self.height, height), part(self.x, self.width, width)
+
     def _take_shrunk(self, inside: np.ndarray, left: int, top: int, size: int) -> np.ndarray:
         """Shrink first, then fill up: the edge of the image lies at a whole pixel of the crop."""
         crop = np.zeros((size, size, *inside.shape[2:]), inside.dtype)

@@ -16,20 +16,26 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def stand_in(
-    rgb: np.ndarray | None, thermal: np.ndarray | None, blank_std: float, *, hide: bool = False
+    rgb: np.ndarray | None,
+    thermal: np.ndarray | None,
+    blank_std: float,
+    *,
+    inside: tuple[slice, slice] = (slice(None), slice(None)),
+    hide: bool = False,
 ) -> tuple[Pair, str]:
     """
     Two uint8 (H, W, 3) images of RGB and of the second camera, and those in use.
 
     rgb: uint8 (H, W, 3); thermal: uint8 (H, W), or (H, W, 3) in colours. An image that is absent,
     or whose contrast is below blank_std, is replaced by the other one: fusion then leaves that one
-    as it is, instead of halving its contrast. hide: it is black instead.
+    as it is, instead of halving its contrast. inside: rows and columns that show the cameras'
+    images, whose contrast counts; around them lies padding. hide: it is black instead.
     """
     grey = thermal
     if thermal is not None and thermal.ndim == 2:
         grey = cv2.cvtColor(thermal, cv2.COLOR_GRAY2RGB)
     if blank_std > 0 and rgb is not None and grey is not None:
-        flat_rgb, flat_grey = contrast(rgb) < blank_std, contrast(thermal) < blank_std
+        flat_rgb, flat_grey = (contrast(each[inside]) < blank_std for each in (rgb, thermal))
         if flat_rgb and not flat_grey:
             rgb = None
         elif flat_grey and not flat_rgb:
@@ -43,7 +49,10 @@ def stand_in(
 
 def contrast(image: np.ndarray) -> float:
     """Deviation in grey levels of an image (H, W[, C]) averaged over 8 x 8 px: noise is none."""
-    coarse = cv2.resize(image, None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    if image.size == 0:
+        return 0.0
+    height, width = (max(1, round(side / 8)) for side in image.shape[:2])
+    coarse = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return float(coarse.std((0, 1)).max())
 
 

@@ -218,7 +218,8 @@ class SearchTracker:
         )
         thermal = None if thermal is None else self._range.apply(thermal)
         hide = self._engine.network.hides_dead
-        return stand_in(rgb, thermal, self.config.blank_std, hide=hide)
+        inside = window.inside(pair.size, size)
+        return stand_in(rgb, thermal, self.config.blank_std, inside=inside, hide=hide)
 
     def _locate(
         self,
