@@ -1,8 +1,9 @@
 """
 What each model costs as a multiple of plain OSTrack of the same run: `tpf bench --against-plain`.
 
-Plain is the network of `tpf_base` with one template and no adapter, eager, float32, one thread.
-Ratios hold on a busy machine, as all networks take turns.
+Plain is the network of `tpf_base` with one template and no adapter, eager, float32, one thread;
+all of its tokens pass all of its blocks, as in the public code. Ratios hold on a busy machine, as
+what is compared takes turns.
 """
 
 from collections import defaultdict
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.engines.engine import example_crops, Normalize
+from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import save_weights
 from tpf_tracker_ros.models.network import TrackingNetwork
@@ -44,19 +46,23 @@ def cost_ratios(names: list[str]) -> dict[str, dict[str, float]]:
     Return for each model, and for 'plain', ms of a search step and its ratio to plain.
 
     step: merging the pair, keeping nothing, searching with as many templates as its settings use.
+    frozen_ms, frozen_ratio: the same by the engine that runs on a CPU, uint8 crops in, box out.
     """
-    base = create_model('tpf_base').eval()
-    steps = {'plain': _plain_step(base)}
-    for name in names:
-        steps[name] = _step(create_model(name).eval(), model_settings(name).templates)
-    times = _in_turns(steps, REPEATS)
-    return {
-        name: {
-            'ms': float(np.median(values) * 1e3),
-            'ratio': float(np.median(values / times['plain'])),
+    plain, rows = _plain_step(create_model('tpf_base').eval()), {}
+    for name in names:  # one after the other: all of them together would take many gigabytes
+        network, templates = create_model(name).eval(), model_settings(name).templates
+        steps = {
+            'plain': plain,
+            '': _step(network, templates),
+            'frozen_': _frozen_step(network, templates),
         }
-        for name, values in times.items()
-    }
+        times = _in_turns(steps, REPEATS)
+        rows.setdefault('plain', {'ms': float(np.median(times['plain']) * 1e3), 'ratio': 1.0})
+        rows[name] = {}
+        for kind in '', 'frozen_':
+            rows[name][f'{kind}ms'] = float(np.median(times[kind]) * 1e3)
+            rows[name][f'{kind}ratio'] = float(np.median(times[kind] / times['plain']))
+    return rows
 
 
 @torch.inference_mode()
@@ -93,19 +99,26 @@ def start_cost(name: str) -> dict[str, float]:
 
 def table(rows: dict[str, dict[str, float]], grows: dict[str, float]) -> str:
     """Return the numbers as text."""
-    lines = [f'{"search step, float32":22}{"ms":>9}{"of plain":>10}{"start s":>9}{"MB":>7}']
+    lines = [
+        f'{"search step, float32":22}{"ms":>9}{"of plain":>10}{"frozen ms":>11}{"of plain":>10}'
+        f'{"start s":>9}{"MB":>7}'
+    ]
     for name, row in rows.items():
-        start = f'{row["start_s"]:9.2f}{row["resident_mb"]:7.0f}' if 'start_s' in row else ''
-        lines.append(f'{name:22}{row["ms"]:9.1f}{row["ratio"]:10.3f}{start}')
+        line = f'{name:22}{row["ms"]:9.1f}{row["ratio"]:10.3f}'
+        if 'frozen_ms' in row:
+            line += f'{row["frozen_ms"]:11.1f}{row["frozen_ratio"]:10.3f}'
+        if 'start_s' in row:
+            line += f'{row["start_s"]:9.2f}{row["resident_mb"]:7.0f}'
+        lines.append(line)
     lines += [f'{what}: {ratio:.2f} times the time' for what, ratio in grows.items()]
     return '\n'.join(lines)
 
 
 def _plain_step(base: Tpf) -> Callable[[], object]:
-    """One template, and the RGB image instead of a fused one."""
+    """One template, and the RGB image instead of a fused one; with taps no token is skipped."""
     template, search = (_normalised(base, view)[0] for view in ('template', 'search'))
     kept = base.template(template)[:, None]
-    return lambda: base.search(kept, search)
+    return lambda: base.box_head(base.features(kept, search, taps=[])[0])
 
 
 def _step(network: TrackingNetwork, templates: int = 2) -> Callable[[], object]:
@@ -113,6 +126,17 @@ def _step(network: TrackingNetwork, templates: int = 2) -> Callable[[], object]:
     kept = torch.stack([kept] * min(templates, network.max_templates), 1)
     pair = _normalised(network, 'search')
     return lambda: network.search(kept, network.merge(*pair))
+
+
+def _frozen_step(network: TrackingNetwork, templates: int) -> Callable[[], object]:
+    network.max_templates = min(templates, network.max_templates)
+    engine = FrozenEngine(network)
+    z, x = (
+        [image[0].numpy() for image in example_crops(network)[view]]
+        for view in ('template', 'search')
+    )
+    kept = [engine.keep_template(*z)] * network.max_templates
+    return lambda: engine.locate(kept, *x)
 
 
 def _normalised(network: TrackingNetwork, view: str) -> list[Tensor]:

@@ -95,15 +95,16 @@ def track(
     click.echo(f'{report["frames"]} frames{pace} ({states}): {out}')
 
 
-@click.command(epilog=examples('tpf demo', 'tpf demo --seed 7 --out demo_out'))
+@click.command(epilog=examples('tpf demo', 'tpf demo --model cmd_tiny --seed 7 --out demo_out'))
 @click.option(
     '--out', default='demo_out', show_default=True, type=click.Path(path_type=Path),
     help='Folder of results.',
 )  # fmt: skip
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Of the film.')
+@click.option('--model', default='tpf_tiny', show_default=True, help='With packaged weights.')
 @console_option
 @address_options
-def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
+def demo(out: Path, seed: int, model: str, show: bool, address: str, port: int) -> None:
     """
     Track a car of the demo's film live over ROS 2, and report how well it went.
 
@@ -117,7 +118,8 @@ def demo(out: Path, seed: int, show: bool, address: str, port: int) -> None:
     from tpf_tracker_ros.ros.replay.demo import demo_bag, replay_with_report
 
     film = BagSequence(demo_bag(seed, out))
-    with console(show, address, port) as parameters:
+    with console(show, address, port) as needed:
+        parameters = {'model': model, **needed}
         report = replay_with_report(film, None, out, parameters=parameters, keep_playing=show)
     click.echo(report)
 
