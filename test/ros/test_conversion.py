@@ -229,16 +229,6 @@ def test_the_pair_goes_on_with_the_image_that_can_be_read(rgb, thermal, camera, 
     assert pair.modality == modality and words in problems.only(camera)
 
 
-@pytest.mark.parametrize(
-    ('frozen', 'modality'),
-    [((False, True), 'rgb'), ((True, False), 'thermal'), ((True, True), 'rgb+thermal')],
-)
-def test_an_image_of_a_frozen_camera_is_left_out(frozen, modality):
-    images = image('rgb8', RGB), image('mono16', COUNTS)
-    frames = [Frame(each, 0.0, stands) for each, stands in zip(images, frozen)]
-    assert PairConverter(values()).convert(Paired(*frames, 7, 0, 0)).modality == modality
-
-
 def test_a_homography_brings_thermal_to_the_rgb_grid_also_without_rgb():
     double = [2.0, 0, 0, 0, 2.0, 0, 0, 0, 1.0]
     converter = PairConverter(values(**{'registration.homography': double}))

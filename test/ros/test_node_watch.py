@@ -139,7 +139,7 @@ def test_a_frozen_and_a_blank_thermal_camera_are_noticed_and_left_out(tracker_no
     # The weights of the package: they stay on the target.
     with tracker_node(init_box='60,50,24,20', checkpoint='') as graph:
         graph.connected()
-        words = 'the images on /thermal/image_raw have been the same for'
+        words = 'images on /thermal/image_raw stay the same'
         status = until_said(graph, 'thermal', words, lambda _: send(frozen))
         assert status.level == WARN
         graph.until(lambda: graph.status('modality') == 'rgb', 'modality')

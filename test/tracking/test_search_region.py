@@ -10,6 +10,7 @@ from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.tracking.load import load_tracker, model_settings
+from tpf_tracker_ros.tracking.offline import track_sequence
 from tpf_tracker_ros.tracking.pieces import contrast, log_odds
 from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
@@ -73,6 +74,19 @@ def test_a_blank_image_counts_as_absent_at_the_edge_of_the_image_too(tracker, pl
     result = tracker.initialize(blank, np.array([*place, 18, 14.0]))
     assert result.modality == 'rgb'
     assert tracker.track(blank).modality == 'rgb'
+
+
+def test_a_frozen_camera_is_left_out_and_told(film, tracker, caplog):
+    pairs, truth = film
+    stuck = [FramePair(each.rgb, pairs[0].thermal, each.stamp) for each in pairs[:18]]
+    results = [result for _, result in track_sequence(tracker, stuck, truth[0])]
+    frozen = [result.frozen for result in results]
+    first = frozen.index('thermal')
+    assert 400 < (stuck[first].stamp - stuck[0].stamp) / 1e6 < 450
+    assert set(frozen[first:]) == {'thermal'} and results[-1].modality == 'rgb'
+    assert f'left out in {18 - first} of 18 frames' in caplog.text
+    again = track_sequence(tracker, pairs[:18], truth[0])
+    assert not any(result.frozen for _, result in again)
 
 
 def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):

@@ -1,6 +1,6 @@
 """One RGB and one thermal image of the same instant: what every room passes on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
@@ -56,6 +56,10 @@ class FramePair:
         """(width, height) in pixels."""
         height, width = (self.thermal if self.rgb is None else self.rgb).shape[:2]
         return width, height
+
+    def without(self, camera: str) -> 'FramePair':
+        """Return the pair with 'rgb' or 'thermal' absent; itself for an empty string."""
+        return replace(self, **{camera: None}) if camera else self
 
     @property
     def modality(self) -> str:

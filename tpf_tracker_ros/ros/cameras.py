@@ -1,4 +1,4 @@
-"""What comes from a camera: how often, how late, how much of it gets lost, whether it changes."""
+"""What comes from a camera: how often, how late, how much of it gets lost."""
 
 from collections import deque
 from statistics import median
@@ -10,7 +10,6 @@ from tpf_tracker_ros.ros.dds import cure_for_loss
 
 PATIENCE = 2.0  # s until a camera that has not begun yet is reported
 ENOUGH = 40  # images by which loss and delay are told
-SAMPLE = 1 << 15  # bytes of an image that are compared with the one before
 NOTED = 5.0  # s that a trouble with single images is shown
 
 
@@ -27,9 +26,6 @@ class Camera:
         self.arrived_at = time.perf_counter() + PATIENCE
         self.first_at: float | None = None
         self._seen: deque[tuple[int, int]] = deque(maxlen=ENOUGH + 1)  # stamp, arrival in ns
-        self._sample: np.ndarray | None = None
-        self.changed_at = 0.0  # when the image came that has been the same since
-        self.moved_at = 0.0  # when it last came to differ from the one before
         self._troubles: dict[str, tuple[float, str]] = {}
         self._rate = (time.perf_counter(), 0)
 
@@ -42,16 +38,6 @@ class Camera:
             self._seen.append((stamp, now_ns))
         elif stamp < self._seen[-1][0]:
             self._seen.clear()
-        data = np.frombuffer(message.data, np.uint8)
-        sample = data[:: 1 + len(data) // SAMPLE]
-        if self._sample is None or not np.array_equal(sample, self._sample):
-            self.moved_at = self.moved_at if self._sample is None else arrival
-            self._sample, self.changed_at = sample.copy(), arrival
-
-    @property
-    def same_for(self) -> float:
-        """Seconds over which all images that came were the same."""
-        return self.arrived_at - self.changed_at if self.count else 0.0
 
     @property
     def delay(self) -> float | None:

@@ -29,15 +29,10 @@ COLOUR = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
 
 
 class Frame(NamedTuple):
-    """
-    An Image or CompressedImage with the moment of its arrival, time.perf_counter() seconds.
-
-    frozen: the camera has given this same image for long while the other one's changes.
-    """
+    """An Image or CompressedImage with the moment of its arrival, time.perf_counter() seconds."""
 
     message: Any
     arrival: float
-    frozen: bool = False
 
     @property
     def header(self) -> Header:
@@ -129,10 +124,9 @@ class PairConverter:
         """Raise TpfError where neither image can be used."""
         frames = {'rgb': paired.rgb, 'thermal': paired.thermal}
         there = [camera for camera, frame in frames.items() if frame is not None]
-        fresh = [camera for camera in there if not frames[camera].frozen]
         images: dict[str, np.ndarray] = {}
         problems: list[str] = []
-        for camera in fresh or there:
+        for camera in there:
             try:
                 images[camera] = self._read(camera, frames[camera].message)
             except TpfError as error:

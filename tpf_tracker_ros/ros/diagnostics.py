@@ -50,7 +50,7 @@ class Health:
         self._problems += 1
 
     def trouble(self, camera: str, kind: str, problem: str) -> None:
-        """Note that images of a camera are 'unusable' or 'blank' now."""
+        """Note that images of a camera are 'unusable' or 'left out' now."""
         if camera not in self.cameras:
             return
         self.cameras[camera].note(kind, problem)
@@ -215,22 +215,10 @@ class Health:
             goes_on = f'; going on with {alive[0]} alone' if alive else ''
             return ERROR, f'images on {topic} cannot be used{goes_on}: {unusable}'
         warnings = [self._settle(camera.name, camera.loss() if camera.lost > MUCH_LOST else None)]
-        if self.is_frozen(camera.name):
-            warnings.append(
-                f'the images on {topic} have been the same for {camera.same_for:.1f} s (a '
-                'shutter, or a camera that hangs); they are left out meanwhile'
-            )
-        if blank := camera.trouble('blank'):
-            warnings.append(f'images on {topic} {blank}')
+        if left_out := camera.trouble('left out'):
+            warnings.append(f'images on {topic} {left_out}')
         warnings = list(filter(None, warnings))
         return (WARN, '; '.join(warnings)) if warnings else (OK, ALIVE)
-
-    def is_frozen(self, name: str) -> bool:
-        """Whether a camera gives the same image again and again while the other's changes."""
-        limit, camera = self._values['frozen_ms'] / 1e3, self.cameras[name]
-        others = [each for each in self.cameras.values() if each is not camera]
-        moved = any(other.moved_at > camera.changed_at + limit / 2 for other in others)
-        return bool(limit) and camera.same_for > limit and moved
 
     def _settle(self, key: str, complaint: str | None) -> str | None:
         return self._settled.setdefault(key, Settled(SETTLE))(complaint)

@@ -44,6 +44,8 @@ from tpf_tracker_ros.tracking.tracker import Tracker, TrackState
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 ERROR = TransitionCallbackReturn.ERROR
 PAIRING = 'slop_ms', 'rgb_offset_ms', 'thermal_offset_ms', 'camera_timeout_ms', 'hold_ms'
+BLANK = 'are blank, without contrast'
+FROZEN = 'stay the same (a shutter, or a camera that hangs)'
 WATCH_PERIOD = 0.25  # s
 WARM_UP_SIZE = (640, 512)  # width, height px
 
@@ -297,7 +299,7 @@ class TrackerNode(LifecycleNode):
         arrival, now = time.perf_counter(), self.get_clock().now().nanoseconds
         stamp = nanoseconds(message.header.stamp)
         self._health.cameras[camera].take(message, stamp, arrival, now)
-        frame = Frame(message, arrival, self._health.is_frozen(camera))
+        frame = Frame(message, arrival)
         for paired in self._pairer.add(camera, stamp, frame, arrival_ns=now):
             self._worker.submit(paired)
 
@@ -367,11 +369,12 @@ class TrackerNode(LifecycleNode):
             return
         self._events.follow(step)
         if step.result and step.result.state is not TrackState.LOST:
-            used = step.result.modality
+            used, frozen = step.result.modality, step.result.frozen
             for camera in step.pair.modality.split('+'):
-                if camera not in used:
-                    blank = f'are blank, without contrast; tracking by {used} alone'
-                    self._health.trouble(camera, 'blank', blank)
+                if camera == frozen:
+                    self._health.trouble(camera, 'left out', f'{FROZEN}; tracking by {used} alone')
+                elif camera not in used:
+                    self._health.trouble(camera, 'left out', f'{BLANK}; tracking by {used} alone')
 
     def _publish_state(self, state: Detection2D) -> None:
         if self._outputs:

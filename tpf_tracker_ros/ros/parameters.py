@@ -145,11 +145,6 @@ TABLE = {
             'stall_timeout_ms', 1500.0,
             'no pair finished for so long while images should come: an error', low=100, high=1e6,
         ),
-        _live(
-            'frozen_ms', 400.0,
-            "a camera that gives the same image for so long while the other's changes is left "
-            'out; 0: never', low=0, high=1e6,
-        ),
         Parameter(
             'target_history_mb', 64.0,
             'MB of pairs as they came that are kept, so that ~/target may name a past frame',
@@ -188,6 +183,7 @@ TABLE = {
 # Old names, which are refused: what each is called now.
 RENAMED = {
     'target_history': 'target_history_mb, in MB instead of pairs',
+    'frozen_ms': 'tracker.frozen_ms',
     **{TRACKER + old: TRACKER + new for old, new in RENAMED_SETTINGS.items()},
 }
 
@@ -198,6 +194,11 @@ def check(values: dict[str, Value]) -> None:
         parse_target(values['init_box'])
     if values['pairing'] == 'hold' and values['sync'] != 'nearest':
         raise TpfError('pairing is hold, which needs sync: nearest')
+    if values['pairing'] == 'hold' and 0 < values['tracker.frozen_ms'] <= values['hold_ms']:
+        raise TpfError(
+            f'hold_ms is {values["hold_ms"]:g}: an image that is held so long looks frozen; set '
+            'tracker.frozen_ms higher than that, or to 0'
+        )
     check_homography(values['registration.homography'])
     # Only those that are not the default, so that a broken rule names them alone.
     settings = tracker_settings(values)

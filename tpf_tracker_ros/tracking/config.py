@@ -46,6 +46,10 @@ class TrackerConfig:
     ndtu_size_jump: float = _setting(1.5, 'largest size factor between reliable frames', 1, 100)
     template_per_modality: bool = _setting(True, 'a dynamic template for each set of cameras')
     blank_std: float = _setting(2.0, 'grey levels; a flatter image is left out; 0: never', 0, 255)
+    frozen_ms: float = _setting(
+        400.0, "a camera whose image stays the same for so long, while the other's changes, is "
+        'left out; 0: never', 0, 1e6,
+    )  # fmt: skip
     second_look: bool = _setting(True, 'a wider crop where the score is low, if the model has one')
     least_crop: bool = _setting(True, "search crops no smaller than the model's least, if any")
     box_calibration: float = _setting(0.5, "share of the first frame's error corrected; 0: none")
@@ -103,6 +107,7 @@ PUBLISHED: dict[str, Value] = {
     'ndtu_interval': 0,
     'template_per_modality': False,
     'blank_std': 0.0,
+    'frozen_ms': 0.0,
     'second_look': False,
     'least_crop': False,
     'box_calibration': 0.0,

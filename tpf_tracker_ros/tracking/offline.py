@@ -4,11 +4,12 @@ A tracker over a whole sequence, written to files: `tpf track`.
 Deterministic, without ROS; the node gives the same boxes for the same pairs.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import chain, islice
 import json
+import logging
 import os
 from pathlib import Path
 import time
@@ -25,6 +26,8 @@ from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult
 from tqdm import tqdm
 
+log = logging.getLogger(__name__)
+
 
 def track_sequence(
     tracker: Tracker, pairs: Iterable[FramePair], box: np.ndarray, *, frames: int | None = None
@@ -35,11 +38,19 @@ def track_sequence(
     The first result is the given box with score 1. Each result's stages hold its 'total' in ms,
     decoding not counted. Raises TpfError on a bad box or image.
     """
+    frozen: Counter[str] = Counter()
     for index, pair in enumerate(islice(pairs, frames)):
         start = time.perf_counter()
         result = tracker.track(pair) if index else tracker.initialize(pair, box)
         result.stages['total'] = (time.perf_counter() - start) * 1e3
+        frozen[result.frozen] += 1
         yield pair, result
+    for camera in filter(None, frozen):
+        log.warning(
+            'the %s images stay the same for long (a shutter, or a camera that hangs); they are '
+            'left out in %d of %d frames',
+            *(camera, frozen[camera], frozen.total()),
+        )
 
 
 def track_to_files(

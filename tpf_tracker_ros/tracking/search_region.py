@@ -17,6 +17,7 @@ from tpf_tracker_ros.core.crops import Window
 from tpf_tracker_ros.core.depth import depth_colours
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.frozen import FrozenWatch
 from tpf_tracker_ros.core.template_memory import TemplateMemory
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.engines.engine import Engine
@@ -67,6 +68,7 @@ class SearchTracker:
         self._range = ThermalRange()
         self._idle_range = ThermalRange()  # of the frames fused while there is no target
         self._depth: np.ndarray | None = None  # the last frame that was put in colours
+        self._frozen, self._left_out = FrozenWatch(), ''
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)
 
@@ -100,6 +102,8 @@ class SearchTracker:
         """Start on box (4,) x, y, w, h px in this pair. Raises TpfError on a bad box."""
         box = check_box(box, pair.size)
         stages: dict[str, float] = {}
+        self._frozen.reset()
+        self._left_out = self._frozen.judge(pair, self.config.frozen_ms)
         with _timed(stages, 'crop'):
             self._range.reset(pair.thermal)
             crop, modality = self._template_crop(pair, box)
@@ -125,8 +129,9 @@ class SearchTracker:
                 f'image size changed from {target.image_size} to {pair.size}; initialize again'
             )
         stages: dict[str, float] = {}
-        if pair.thermal is not None:
-            with _timed(stages, 'crop'):
+        with _timed(stages, 'crop'):
+            pair = self._without_frozen(pair)
+            if pair.thermal is not None:
                 self._range.update(pair.thermal)
 
         # 1. Where to look: around the last box, moved on (inertia).
@@ -161,7 +166,7 @@ class SearchTracker:
         # 7. The dynamic template. After 6: its crop is that of the new box.
         updated = self._renew_template(pair, target, score, stages)
         shown = clip_box(target.box, target.image_size, target.margin)
-        return TrackResult(shown, score, self.state, modality, updated, stages)
+        return TrackResult(shown, score, self.state, modality, updated, stages, self._left_out)
 
     def fuse(self, pair: FramePair) -> np.ndarray | None:
         """
@@ -169,16 +174,22 @@ class SearchTracker:
 
         One thread may fuse while another one tracks: fusing leaves what tracking uses as it is.
         """
-        thermal, idle = pair.thermal, self.state is TrackState.IDLE
+        pair, idle = pair.without(self._left_out), self.state is TrackState.IDLE
+        thermal = pair.thermal
         if thermal is not None:
             thermal = self._idle_range.to_uint8(thermal) if idle else self._range.apply(thermal)
         return self._engine.fuse(*stand_in(pair.rgb, thermal, self.config.blank_std)[0])
 
     def stop(self) -> None:
         """Drop the target."""
-        self._target, self.state = None, TrackState.IDLE
+        self._target, self.state, self._left_out = None, TrackState.IDLE, ''
 
     # ---- crops and the network ----
+
+    def _without_frozen(self, pair: FramePair) -> FramePair:
+        """Leave out a camera that gives the same image again and again (frozen_ms)."""
+        self._left_out = self._frozen.judge(pair, self.config.frozen_ms)
+        return pair.without(self._left_out)
 
     def _search_factor(self, box: np.ndarray, wide: float | None = None) -> float:
         """Sides of a search crop in those of a box (4,); least_crop: of a box no smaller."""

@@ -30,6 +30,7 @@ class TrackResult:
     box: float64 (4,) x, y, w, h in pixels of the pair; the last good box while LOST.
     score: confidence in 0..1, max of window * score map.
     modality: 'rgb+thermal', 'rgb' or 'thermal', the images that were used.
+    frozen: the camera that was left out since it gives the same image again and again, or ''.
     template_updated: whether NDTU took a new dynamic template after this frame.
     stages: milliseconds in 'crop' (thermal range, cutting), 'network' (from crops to boxes,
     templates too) and 'update' (box, state, choice of a template).
@@ -41,6 +42,7 @@ class TrackResult:
     modality: str
     template_updated: bool = False
     stages: dict[str, float] = field(default_factory=dict)
+    frozen: str = ''
 
 
 class Tracker(Protocol):
