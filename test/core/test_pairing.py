@@ -49,6 +49,28 @@ def brute_force(rgb, thermal, slop):
     return pairs
 
 
+@pytest.mark.parametrize('period', [200, 310, 500, 2000, 3000])  # ms
+@pytest.mark.parametrize('skew', [0, 3, -3])
+def test_cameras_slower_than_the_timeout_lose_no_pair(period, skew):
+    pairer = FramePairer(camera_timeout_ns=300 * MS)
+    pairs = []
+    for index in range(30):
+        frames = [('rgb', index * period * MS), ('thermal', (index * period + skew) * MS)]
+        for stream, stamp in sorted(frames, key=lambda frame: frame[1]):
+            pairs += pairer.add(stream, stamp + 10**9, index)
+    pairs += pairer.flush()
+    assert [(pair.rgb, pair.thermal) for pair in pairs] == [(i, i) for i in range(30)]
+
+
+def test_a_slow_camera_that_died_is_given_up_after_one_more_frame():
+    pairer = FramePairer()
+    for index in range(10):
+        pairer.add('rgb', index * 500 * MS, index)
+        pairer.add('thermal', index * 500 * MS, index)
+    alone = [len(pairer.add('rgb', index * 500 * MS, index)) for index in range(10, 14)]
+    assert alone == [0, 2, 1, 1]
+
+
 def test_one_dropped_frame_never_shifts_the_others():
     for slop in (1, 15, 34, 50, 100):
         pairer = FramePairer(slop_ns=slop * MS)

@@ -35,6 +35,8 @@ STUCK = 5
 MARGIN = 1.25
 RECENT = 64  # frames over which periods, distances and the unpaired share are taken
 MANY_UNPAIRED = 0.2  # share
+# With cameras slower than camera_timeout_ns the other one may be so many periods behind.
+PERIODS, LONGEST_NS = 1.5, 5_000_000_000
 SLOWER = 1.5  # a camera whose period is so many times the other's has another rate
 
 
@@ -137,7 +139,7 @@ class FramePairer:
     slop_ns: largest distance in time of a pair; frames without a partner within it are dropped.
     *_offset_ns: added to the stamps of that stream before they are compared.
     camera_timeout_ns: when one stream is this far behind the other, the other goes on alone,
-        until the missing camera is back.
+        until the missing camera is back; but no less than one and a half of its own periods.
     hold_ns: with 'hold', largest distance in time of the thermal frame; beyond it RGB goes alone.
     depth: most frames of one stream that wait for a partner; keep it above the number that
         arrive within camera_timeout_ns, or the first ones after a camera's death are lost.
@@ -368,7 +370,9 @@ class FramePairer:
         seen = self._start if here.resumed is None else max(self._start, here.resumed)
         if other.last is not None and other.stale_from is None:
             seen = max(seen, other.last)
-        return here.last - seen > self.camera_timeout_ns
+        period = here.period or 0
+        timeout = max(self.camera_timeout_ns, min(PERIODS * period, LONGEST_NS))
+        return here.last - seen > timeout
 
     def _hold(self, here: _Stream) -> list[Paired]:
         """Give each waiting rgb frame the newest thermal one, which stays for the next."""

@@ -18,6 +18,7 @@ ALIVE = 'images arrive'
 # A complaint about rates, stamps and losses must last, since each start and each hiccup has some.
 SETTLE = 2.5  # s
 MUCH_LOST = 0.2  # share
+LONGEST = 10.0  # s; cameras that are slower than half of it are taken for silent
 # A stamp later than its arrival, or so much earlier, is of another clock; s.
 EARLY, LATE = -0.1, 10.0
 
@@ -62,8 +63,13 @@ class Health:
         now = time.perf_counter()
         return [each.topic for each in self.cameras.values() if each.silent_for(now) > seconds]
 
+    def patience(self, seconds: float) -> float:
+        """Return the seconds, or two periods of the slowest camera where those are more."""
+        periods = [2 * (each.period or 0) for each in self.cameras.values()]
+        return max(seconds, min(max(periods, default=0), LONGEST))
+
     def _is_silent(self, camera: Camera) -> bool:
-        patience = max(1.0, self._values['camera_timeout_ms'] / 1e3)
+        patience = self.patience(max(1.0, self._values['camera_timeout_ms'] / 1e3))
         return camera.silent_for(time.perf_counter()) > patience
 
     def tracking(self, worker: Any, pairer: FramePairer, state: str) -> DiagnosticStatus:

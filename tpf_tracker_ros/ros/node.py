@@ -351,7 +351,6 @@ class TrackerNode(LifecycleNode):
             self._pairer.configure(**pairing_settings({name: values[name] for name in PAIRING}))
         if self._worker:
             self._worker.configure(**parameters.tracker_settings(values))
-            self._watchdog.timeout = values['stall_timeout_ms'] / 1e3
             if 'init_box' in given:
                 target = self._initial_target()
                 self._worker.set_initial(target)
@@ -398,7 +397,8 @@ class TrackerNode(LifecycleNode):
         """Say that no pair gets finished, and why; and that it goes on."""
         if not self._worker:
             return
-        silent = self._health.silent(self._watchdog.timeout)
+        timeout = self._health.patience(self._values['stall_timeout_ms'] / 1e3)
+        self._watchdog.timeout, silent = timeout, self._health.silent(timeout)
         before, self._stalled = self._stalled, self._watchdog.complaint(silent)
         if self._stalled:
             self._events.stall()

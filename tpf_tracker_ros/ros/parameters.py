@@ -139,11 +139,13 @@ TABLE = {
         _live('thermal_offset_ms', 0.0, 'added to thermal ones', low=-1e13, high=1e13),
         _live(
             'camera_timeout_ms', 300.0,
-            'a camera so far behind the other is dead: go on with the other', low=1, high=1e6,
+            'a camera so far behind the other (1.5 periods, if longer) is dead: go on with '
+            'the other', low=1, high=1e6,
         ),
         _live(
             'stall_timeout_ms', 1500.0,
-            'no pair finished for so long while images should come: an error', low=100, high=1e6,
+            'no pair finished for so long (2 periods, if longer) while images should come: '
+            'an error', low=100, high=1e6,
         ),
         Parameter(
             'target_history_mb', 64.0,
