@@ -17,7 +17,7 @@ def test_engines_are_measured_beside_the_plain_one(monkeypatch):
 
     monkeypatch.setattr(step_time, 'make_engines', two)
     model = load_model('tpf_tiny')
-    result = step_time.bench_model(model, 'cpu', WorldSequence(0, frames=20), TrackerConfig())
+    result = step_time.bench_model(model, 'cpu', WorldSequence(0, frames=10), TrackerConfig())
     plain, frozen = result['engines']['plain'], result['engines']['frozen']
     assert (plain['times_faster'], plain['agreement']) == (1, 1)
     assert frozen['times_faster'] > 0

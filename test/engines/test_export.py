@@ -90,15 +90,15 @@ def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
     save_weights(tiny, tmp_path / 'w.safetensors')
     out = tmp_path / 'out'
     command = ['export', '--checkpoint', str(tmp_path / 'w.safetensors'), '--out', str(out)]
-    result = CliRunner().invoke(tpf, [*command, '--format', 'torchscript', '--frames', '10'])
+    result = CliRunner().invoke(tpf, [*command, '--format', 'torchscript', '--frames', '6'])
     assert result.exit_code == 0, result.output
     assert 'mean IoU of 1.0000' in result.output
-    sequence = WorldSequence(1, frames=2)
+    sequence = WorldSequence(1, frames=2, size=(320, 256))
     first, second = sequence
     tracker = load_tracker('tpf_tiny', device='cpu', checkpoint=out)
     tracker.initialize(first, sequence.ground_truth[0])
     assert tracker.track(second).box.shape == (4,)
-    assert tracker.fuse(second).shape == (512, 640, 3)
+    assert tracker.fuse(second).shape == (256, 320, 3)
 
 
 def test_an_export_of_other_boxes_is_refused(tmp_path, tiny):
@@ -106,7 +106,7 @@ def test_an_export_of_other_boxes_is_refused(tmp_path, tiny):
     torch.manual_seed(1)
     save_weights(create_model('tpf_tiny'), tmp_path / 'weights.safetensors')
     with pytest.raises(TpfError, match=r'below 0\.99; do not use it'):
-        check_export(tmp_path, WorldSequence(0, frames=10))
+        check_export(tmp_path, WorldSequence(0, frames=4))
 
 
 def test_broken_exports_are_named(tmp_path, small, tiny, exports):

@@ -1,4 +1,6 @@
 from collections import OrderedDict
+from dataclasses import replace
+import math
 import os
 import pickle
 import sys
@@ -10,16 +12,25 @@ from safetensors.torch import load_file
 import torch
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models import create_model
+from tpf_tracker_ros.models import create_model, registry
 from tpf_tracker_ros.models.checkpoint import check_keys
 from tpf_tracker_ros.models.import_weights import import_weights
+from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
+
+DIM, CHANNELS = 48, 32  # of the files here; 768 and 256 in published ones
 
 
-@pytest.fixture(scope='module')
-def published():
-    """Weights with the names and shapes that published ViT-B/256 checkpoints have."""
-    torch.manual_seed(1)
-    dim, shapes = 768, {}
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """Let tpf_base be as narrow as the files: hundreds of megabytes show nothing more."""
+    config = TpfConfig(dim=DIM, heads=2, head_channels=CHANNELS, pfa_channels=8)
+    entry = replace(registry.find_model('tpf_base'), build=lambda: Tpf(config))
+    monkeypatch.setitem(registry._ENTRIES, 'tpf_base', entry)
+
+
+def layout(dim, channels):
+    """Names and shapes of published checkpoints; of dim 768 and 256 channels in ViT-B/256."""
+    shapes = {}
     tokens = {'cls_token': 1, 'pos_embed': 197, 'pos_embed_z': 64, 'pos_embed_x': 256}
     for name, count in tokens.items():
         shapes[f'backbone.{name}'] = (1, count, dim)
@@ -38,7 +49,7 @@ def published():
             shapes[f'{block}.{layer}.weight'] = (fan_out, fan_in)
             shapes[f'{block}.{layer}.bias'] = (fan_out,)
     shapes['backbone.norm.weight'] = shapes['backbone.norm.bias'] = (dim,)
-    widths = (dim, 256, 128, 64, 32)
+    widths = (dim, *(channels // 2**i for i in range(4)))
     for branch, outputs in (('ctr', 1), ('offset', 2), ('size', 2)):
         for i in range(1, 5):
             layer = f'box_head.conv{i}_{branch}'
@@ -46,8 +57,15 @@ def published():
             for name in ('0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var'):
                 shapes[f'{layer}.{name}'] = (widths[i],)
             shapes[f'{layer}.1.num_batches_tracked'] = ()
-        shapes[f'box_head.conv5_{branch}.weight'] = (outputs, 32, 1, 1)
+        shapes[f'box_head.conv5_{branch}.weight'] = (outputs, widths[-1], 1, 1)
         shapes[f'box_head.conv5_{branch}.bias'] = (outputs,)
+    return shapes
+
+
+@pytest.fixture(scope='module')
+def published():
+    torch.manual_seed(1)
+    shapes = layout(DIM, CHANNELS)
     weights = OrderedDict((key, torch.randn(shape)) for key, shape in shapes.items())
     for key in weights:
         if key.endswith('num_batches_tracked'):
@@ -94,10 +112,11 @@ def container(published, monkeypatch):
     return save
 
 
-def test_the_layout_is_the_published_one(published):
-    assert len(published) == 242
-    parameters = [key for key in published if 'running_' not in key and 'num_batches' not in key]
-    assert sum(published[key].numel() for key in parameters) == 92_518_533
+def test_the_layout_is_the_published_one():
+    shapes = layout(768, 256)
+    assert len(shapes) == 242
+    parameters = [key for key in shapes if 'running_' not in key and 'num_batches' not in key]
+    assert sum(math.prod(shapes[key]) for key in parameters) == 92_518_533
 
 
 @pytest.mark.parametrize('zip_format', [True, False])
@@ -110,7 +129,7 @@ def test_a_published_checkpoint_gives_the_same_weights(container, published, tmp
     out = tmp_path / 'weights.safetensors'
     result = CliRunner().invoke(tpf, ['import-weights', str(path), '--out', str(out)])
     assert result.exit_code == 0, result.output
-    assert '242 weights (92.5 M numbers)' in result.output
+    assert '242 weights (0.5 M numbers)' in result.output
     written = load_file(out)
     assert all(torch.equal(written[key], value) for key, value in published.items())
     with torch.device('meta'):
@@ -120,17 +139,17 @@ def test_a_published_checkpoint_gives_the_same_weights(container, published, tmp
 def test_droptrack_grids_are_resized_and_temporal_embeddings_added(container, published, tmp_path):
     weights = OrderedDict(published)
     ramp = torch.linspace(-1, 1, 24).expand(24, 24)  # bilinear resizing keeps a ramp a ramp
-    weights['backbone.pos_embed_x'] = ramp.reshape(1, 576, 1).repeat(1, 1, 768)
-    weights['backbone.pos_embed_z'] = torch.full((1, 144, 768), 0.25)
-    weights['backbone.temporal_pos_embed_x'] = torch.full((1, 1, 768), 10.0)
-    weights['backbone.temporal_pos_embed_z'] = torch.arange(768.0).view(1, 1, 768)
+    weights['backbone.pos_embed_x'] = ramp.reshape(1, 576, 1).repeat(1, 1, DIM)
+    weights['backbone.pos_embed_z'] = torch.full((1, 144, DIM), 0.25)
+    weights['backbone.temporal_pos_embed_x'] = torch.full((1, 1, DIM), 10.0)
+    weights['backbone.temporal_pos_embed_z'] = torch.arange(float(DIM)).view(1, 1, DIM)
     path = container(tmp_path / 'DropTrack.pth.tar', weights)
     import_weights(path, 'tpf_base', tmp_path / 'w.safetensors')
     written = load_file(tmp_path / 'w.safetensors')
-    grid = written['backbone.pos_embed_x'].view(16, 16, 768) - 10
-    assert torch.allclose(grid, grid[:1, :, :1].expand(16, 16, 768), atol=1e-5)
+    grid = written['backbone.pos_embed_x'].view(16, 16, DIM) - 10
+    assert torch.allclose(grid, grid[:1, :, :1].expand(16, 16, DIM), atol=1e-5)
     assert torch.allclose(grid[0].diff(dim=0), torch.tensor(2 / 23 * 1.5), atol=1e-5)
-    expected = 0.25 + torch.arange(768.0).expand(1, 64, 768)
+    expected = 0.25 + torch.arange(float(DIM)).expand(1, 64, DIM)
     assert torch.allclose(written['backbone.pos_embed_z'], expected)
 
 
