@@ -56,7 +56,7 @@ PAIRS = 'TPF_CAMPAIGN_PAIRS'  # environment: where the observed node writes its 
 
 def observed_node(arguments: list[str]) -> None:
     """Run the node as it is, but write down each submitted pair's frames."""
-    from tpf_tracker_ros.ros import node
+    from tpf_tracker_ros.ros import run
     from tpf_tracker_ros.ros.worker import Worker
 
     submit = Worker.submit
@@ -68,7 +68,7 @@ def observed_node(arguments: list[str]) -> None:
         submit(self, paired)
 
     Worker.submit = observed
-    node.main(arguments)
+    run.main(arguments)
 
 
 class Campaign:
