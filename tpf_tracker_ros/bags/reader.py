@@ -118,7 +118,7 @@ class BagSequence:
             alone = "to track with one camera, leave the other out: --thermal-topic ''"
             raise TpfError(
                 f'{self.bag.path}: no frames of {topics} are within {slop} of each other'
-                + (f': {cure}' if cure else f'; see: tpf bag info {self.bag.path}')
+                + f': {cure or self._apart()}'
                 + (f'; {alone}' if len(self.topics) == 2 else '')
             )
         if cure:
@@ -132,6 +132,18 @@ class BagSequence:
             )
         if pairer.warning:
             log.warning('%s: %s', self.bag.path, pairer.warning)
+
+    def _apart(self) -> str:
+        """Say how far apart the frames of two cameras by one clock are, with the cure."""
+        apart = self.pairer.distance_ns
+        if apart is None:
+            return f'there are too few of them to say more; see: tpf bag info {self.bag.path}'
+        offset = (self.pairing.get('thermal_offset_ns', 0) - apart) / 1e6
+        return (
+            f'the nearest are {abs(apart) / 1e6:.1f} ms apart; if one camera is that late, give '
+            f'--thermal-offset-ms {offset:.0f} (parameter thermal_offset_ms), else a wider slop '
+            '(--slop-ms, parameter slop_ms)'
+        )
 
     def _image(self, camera: str, message: Message | None) -> np.ndarray | None:
         if message is None:
