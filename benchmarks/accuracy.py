@@ -37,7 +37,7 @@ from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.confidence import auroc, calibration_error, overlaps, RIGHT, WRONG
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.plots import draw_reliability
-from tpf_tracker_ros.tracking.config import parse_setting
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL, parse_setting
 from tpf_tracker_ros.tracking.offline import track_sequence
 
 HALVES = 'dev', 'report'
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument(
         '--set', nargs='*', default=[], metavar='NAME=VALUE', help='of our tracker'
     )
-    parser.add_argument('--tracker', nargs='*', default=['tpf_tiny'], help='ours; empty: none')
+    parser.add_argument('--tracker', nargs='*', default=[DEFAULT_MODEL], help='ours; empty: none')
     parser.add_argument('--checkpoint', type=Path, help='weights other than the packaged ones')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--no-peers', dest='peers', action='store_false')

@@ -65,7 +65,7 @@ def test_failures_are_one_line(tmp_path, arguments, why):
 def test_run_then_eval(tmp_path, write_sequence):
     write_sequence(tmp_path / 'data', 'rgbt234', 'car')
     weights = tmp_path / 'untrained.safetensors'
-    save_file(create_model('tpf_tiny').state_dict(), weights)
+    save_file(create_model('tpf_nano').state_dict(), weights)
     run = ('run', '--dataset', 'rgbt234', '--root', tmp_path / 'data', '--device', 'cpu')
     run += ('--checkpoint', weights, '--out', tmp_path / 'results/untrained')
     done = tpf(*run)

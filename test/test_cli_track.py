@@ -43,7 +43,7 @@ def files(tmp_path_factory):
     """Return a folder with good and bad input; weights are random."""
     folder = tmp_path_factory.mktemp('files')
     torch.manual_seed(0)
-    save_file(create_model('tpf_tiny').state_dict(), folder / 'random.safetensors')
+    save_file(create_model('tpf_nano').state_dict(), folder / 'random.safetensors')
     rgb, deep = np.dstack([TEXTURE] * 3), 7000 + TEXTURE.astype(np.uint16)
     images = {
         'both': (rgb, deep),

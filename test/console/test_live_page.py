@@ -234,7 +234,7 @@ def test_parameters_change_live_and_refusals_stand_beside_them(page):
     enter('7')
     page.until(lambda: 'it must be 0 to 1' in page.find_all(answer)[0], 'the refusal')
     assert page.find_all(answer)[0].startswith('✕ Refused')
-    assert page.find(name).get_property('value') == '0.35'
+    assert page.find(name).get_property('value') == '0.25'
     enter('0.3')
     page.until(lambda: '✓' in page.find_all(answer)[0], 'the consent')
     assert page.find(name).get_property('value') == '0.3'

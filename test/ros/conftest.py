@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory):
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
-    save_weights(create_model('tpf_tiny'), path)
+    save_weights(create_model('tpf_nano'), path)
     return str(path)
 
 

@@ -25,7 +25,7 @@ from visualization_msgs.msg import ImageMarker
 
 def test_the_same_boxes_as_offline_under_the_headers_of_the_rgb_images(checkpoint, tracker_node):
     frames = 12
-    offline = load_tracker('tpf_tiny', device='cpu', checkpoint=checkpoint)
+    offline = load_tracker('tpf_nano', device='cpu', checkpoint=checkpoint)
     expected = [BOX.tolist()]
     for index in range(frames):
         pair = FramePair(*scene(index), START + index * PERIOD)

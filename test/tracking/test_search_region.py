@@ -144,7 +144,7 @@ def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
 
 def test_sizes_keep_near_that_of_the_last_confident_frame(film):
     pairs, truth = film
-    tracker = load_tracker(device='cpu', box_calibration=0)
+    tracker = load_tracker('tpf_tiny', device='cpu', box_calibration=0)
     tracker.initialize(pairs[0], truth[0])
     half = np.concatenate([truth[0][:2], truth[0][2:] / 2])
     target = tracker._target
@@ -155,7 +155,7 @@ def test_sizes_keep_near_that_of_the_last_confident_frame(film):
 
 
 def test_a_smoothed_score_is_the_mean_of_log_odds(film):
-    tracker = load_tracker(device='cpu', score_smoothing=0.5)
+    tracker = load_tracker('tpf_tiny', device='cpu', score_smoothing=0.5)
     pairs, truth = film
     tracker.initialize(pairs[0], truth[0])
     odds = [log_odds(tracker._steady(tracker._target, score)) for score in (0.9, 0.1, 1 - 1e-9)]
@@ -188,7 +188,7 @@ def test_noise_is_no_contrast():
 
 def test_the_same_pairs_give_the_same_boxes(film):
     pairs, truth = film
-    runs = [follow(load_tracker(device='cpu'), pairs[:12], truth[0]) for _ in range(2)]
+    runs = [follow(load_tracker('tpf_tiny', device='cpu'), pairs[:12], truth[0]) for _ in range(2)]
     for a, b in zip(*runs):
         np.testing.assert_array_equal(a.box, b.box)
         assert a.score == b.score
@@ -225,7 +225,8 @@ def test_a_vanished_target_is_lost_and_its_box_stays(film, tracker):
 def test_ndtu_renews_the_template_only_when_switched_on(film):
     pairs, truth = film
     on, off = (
-        load_tracker(device='cpu', ndtu_score=0.0, ndtu_interval=interval) for interval in (4, 0)
+        load_tracker('tpf_tiny', device='cpu', ndtu_score=0.0, ndtu_interval=interval)
+        for interval in (4, 0)
     )
     updated = [result.template_updated for result in follow(on, pairs[:18], truth[0])]
     assert on.template_updates == sum(updated) >= 3

@@ -4,20 +4,21 @@ from pathlib import Path
 
 import click
 from tpf_tracker_ros.cli.words import examples, tracker_settings
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 
 DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
 
 
 @click.command(
     epilog=examples(
-        'tpf run --dataset lasher --root LasHeR --model tpf_tiny --out results/tpf_tiny',
-        'tpf run --dataset lasher --root /data/LasHeR --out results/tpf_tiny --ray 10.0.0.5:6379',
+        'tpf run --dataset lasher --root LasHeR --model tpf_nano --out results/tpf_nano',
+        'tpf run --dataset lasher --root /data/LasHeR --out results/tpf_nano --ray 10.0.0.5:6379',
     )
 )
 @click.option('--dataset', required=True, help=DATASETS)
 @click.option('--root', required=True, type=click.Path(path_type=Path), help='Of its sequences.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
-@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all]')

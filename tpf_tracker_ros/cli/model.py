@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 from tpf_tracker_ros.cli.words import examples, tracker_settings
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 
 
 @click.command()
@@ -26,7 +27,7 @@ def models() -> None:
         'tpf bench', 'tpf bench --model tpf_base --json base.json', 'tpf bench --against-plain'
     )
 )
-@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
 @click.option(
     '--checkpoint', type=click.Path(path_type=Path), help='Weights. [packaged or random]'
 )
@@ -97,11 +98,11 @@ def _bench(
 @click.command(
     'export',
     epilog=examples(
-        'tpf export --model tpf_tiny --out tiny_onnx',
+        'tpf export --model tpf_nano --out nano_onnx',
         'tpf track flight.mcap --init 310,200,24,18 --out result --checkpoint tiny_onnx',
     ),
 )
-@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option(
     '--format', 'form', type=click.Choice(['onnx', 'torchscript']), default='onnx',

@@ -11,6 +11,7 @@ from tpf_tracker_ros.cli.console import (
     target_of,
 )
 from tpf_tracker_ros.cli.words import examples, tracker_settings
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 
 
 @click.command(
@@ -25,7 +26,7 @@ from tpf_tracker_ros.cli.words import examples, tracker_settings
 @click.option('--thermal', type=click.Path(path_type=Path), help='Folder of images or video.')
 @click.option('--init', help=INIT)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
-@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option(
@@ -101,7 +102,7 @@ def track(
     help='Folder of results.',
 )  # fmt: skip
 @click.option('--seed', default=0, show_default=True, type=click.IntRange(0), help='Of the film.')
-@click.option('--model', default='tpf_tiny', show_default=True, help='With packaged weights.')
+@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='With packaged weights.')
 @console_option
 @address_options
 def demo(out: Path, seed: int, model: str, show: bool, address: str, port: int) -> None:
@@ -133,7 +134,7 @@ def demo(out: Path, seed: int, model: str, show: bool, address: str, port: int) 
 @click.argument('bag', type=click.Path(path_type=Path))
 @click.option('--init', help=INIT)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
-@click.option('--model', default='tpf_tiny', show_default=True, help='See: tpf models.')
+@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
 @click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
 @click.option('--rgb-topic', help="Topic in the bag; '' leaves it out. [found by its pixels]")

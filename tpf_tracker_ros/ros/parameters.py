@@ -16,8 +16,8 @@ from tpf_tracker_ros.core.boxes import parse_target
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import MODES, POLICIES
 from tpf_tracker_ros.core.registration import check_homography
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL, SETTINGS, TrackerConfig
 from tpf_tracker_ros.tracking.config import RENAMED as RENAMED_SETTINGS
-from tpf_tracker_ros.tracking.config import SETTINGS, TrackerConfig
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -98,7 +98,7 @@ def _tracker(setting: Field) -> Parameter:
 TABLE = {
     row.name: row
     for row in (
-        Parameter('model', 'tpf_tiny', 'tracker to load; `tpf models` lists them'),
+        Parameter('model', DEFAULT_MODEL, 'tracker to load; `tpf models` lists them'),
         Parameter('checkpoint', '', 'file or folder of tpf export; empty: the packaged weights'),
         Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; a GPU tracks in half precision'),
         Parameter('autostart', True, 'configure and activate without a lifecycle manager'),

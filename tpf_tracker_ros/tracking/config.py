@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tpf_tracker_ros.core.errors import TpfError
 
+DEFAULT_MODEL = 'tpf_nano'  # of the command line, the node and load_tracker
 POLICIES = ('robust', 'published')
 Value = bool | int | float | str
 

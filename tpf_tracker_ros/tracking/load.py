@@ -4,13 +4,13 @@ from pathlib import Path
 
 from tpf_tracker_ros.engines.choose import choose_device, load_engine
 from tpf_tracker_ros.models import find_model
-from tpf_tracker_ros.tracking.config import TrackerConfig, Value
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL, TrackerConfig, Value
 from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import Tracker
 
 
 def load_tracker(
-    name: str = 'tpf_tiny',
+    name: str = DEFAULT_MODEL,
     *,
     device: str = 'auto',
     checkpoint: str | Path | None = None,

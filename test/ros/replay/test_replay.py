@@ -27,7 +27,7 @@ SETTINGS = {
     'ndtu_size_jump': 100.0,
     'ndtu_interval': 2,
 }
-WEIGHTS = str(packaged_weights('tpf_tiny'))
+WEIGHTS = str(packaged_weights('tpf_nano'))
 PARAMETERS = {'checkpoint': WEIGHTS, 'device': 'cpu'}
 
 
@@ -58,7 +58,7 @@ def test_the_node_gives_the_boxes_of_the_offline_tracker(bag, topics):
     assert not run.dropped.any()
     assert run.status['dropped'] == '0'
 
-    tracker = load_tracker('tpf_tiny', device='cpu', checkpoint=WEIGHTS, **SETTINGS)
+    tracker = load_tracker('tpf_nano', device='cpu', checkpoint=WEIGHTS, **SETTINGS)
     offline = [result for _, result in track_sequence(tracker, sequence, init)]
     assert any(result.template_updated for result in offline)
     np.testing.assert_allclose(run.boxes, [result.box for result in offline], atol=1e-6)

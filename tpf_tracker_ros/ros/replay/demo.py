@@ -11,6 +11,7 @@ from tpf_tracker_ros.core.sequence import starting_box
 from tpf_tracker_ros.ros.parameters import tracker_settings
 from tpf_tracker_ros.ros.replay.replay import replay
 from tpf_tracker_ros.ros.replay.report import summary, write_report
+from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 
 
 def demo_bag(seed: int, folder: Path) -> Path:
@@ -58,7 +59,7 @@ def replay_with_report(
     from tpf_tracker_ros.tracking.load import model_settings  # loads torch
 
     given = parameters or {}
-    config = model_settings(given.get('model', 'tpf_tiny'), **tracker_settings(given))
+    config = model_settings(given.get('model', DEFAULT_MODEL), **tracker_settings(given))
     metrics = write_report(run, sequence, out, uncertain_score=config.uncertain_score)
     after = slice(first + 1, None)  # that of the first is the given one
     if not np.isfinite(run.boxes[after]).any():
