@@ -61,6 +61,14 @@ def test_old_names_are_no_names_and_lead_to_one():
     assert all(new.partition(',')[0] in TABLE for new in RENAMED.values())
 
 
+def test_a_held_image_must_not_look_frozen():
+    hold = {**DEFAULTS, 'pairing': 'hold'}
+    check(hold)
+    check({**hold, 'hold_ms': 500.0, 'tracker.frozen_ms': 0.0})
+    with pytest.raises(TpfError, match='hold_ms is 500.*set tracker.frozen_ms higher'):
+        check({**hold, 'hold_ms': 500.0})
+
+
 def test_the_markdown_has_a_row_for_each():
     rows = as_markdown().splitlines()[2:]
     assert [row.split('`')[1] for row in rows] == list(TABLE)

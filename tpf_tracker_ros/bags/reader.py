@@ -115,7 +115,7 @@ class BagSequence:
             )
         if not self.stamps or (len(self.topics) == 2 and not pairer.paired):
             topics = ' and '.join(self.topics.values())
-            alone = "to track with one camera, leave the other out: --thermal-topic ''"
+            alone = "to track with one camera: --thermal-topic '' (parameter mode)"
             raise TpfError(
                 f'{self.bag.path}: no frames of {topics} are within {slop} of each other'
                 + f': {cure or self._apart()}'
