@@ -65,7 +65,7 @@ def test_a_held_image_must_not_look_frozen():
     hold = {**DEFAULTS, 'pairing': 'hold'}
     check(hold)
     check({**hold, 'hold_ms': 500.0, 'tracker.frozen_ms': 0.0})
-    with pytest.raises(TpfError, match='hold_ms is 500.*set tracker.frozen_ms higher'):
+    with pytest.raises(TpfError, match=r'hold_ms is 500.*set tracker.frozen_ms higher'):
         check({**hold, 'hold_ms': 500.0})
 
 
