@@ -15,7 +15,7 @@ from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
 def ostrack(golden_folder):
     with torch.device('meta'):
         network = Tpf(TpfConfig())
-    torch.nn.init.zeros_(fill(network).segment_dynamic)  # as an import leaves it
+    torch.nn.init.zeros_(fill(network).template_type)  # as an import leaves it
     return network
 
 

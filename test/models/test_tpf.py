@@ -85,7 +85,7 @@ def test_the_dynamic_template_is_told_apart_from_the_initial_one():
     z = torch.stack([model.template(first), model.template(second)], 1)
     swapped = z.flip(1)
     torch.testing.assert_close(model(z, x).score, model(swapped, x).score)
-    model.segment_dynamic.normal_()
+    model.template_type.normal_()
     assert not torch.allclose(model(z, x).score, model(swapped, x).score)
 
 

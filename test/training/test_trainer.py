@@ -6,10 +6,10 @@ import sys
 
 import cv2
 import pytest
-from safetensors.torch import load_file
 import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import packaged_weights
+from tpf_tracker_ros.models.checkpoint import read_weights
 from tpf_tracker_ros.training.losses.images import DistillConfig
 from tpf_tracker_ros.training.samples.world import WorldConfig
 from tpf_tracker_ros.training.stages.drf import Drf, DrfConfig
@@ -62,7 +62,7 @@ def test_half_precision_trains(tmp_path):
 def test_training_starts_from_given_weights(tmp_path):
     weights = packaged_weights('tpf_tiny')
     training = Trainer(Supervised, replace(CONFIG, init_weights=str(weights)), tmp_path)
-    for key, value in load_file(weights).items():
+    for key, value in read_weights(weights)[0].items():
         torch.testing.assert_close(training.average.module.state_dict()[key], value)
     with pytest.raises(TpfError, match=r'none\.safetensors does not exist'):
         Trainer(Supervised, replace(CONFIG, init_weights='none.safetensors'), tmp_path)

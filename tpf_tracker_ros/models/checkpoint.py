@@ -11,6 +11,8 @@ from tpf_tracker_ros.core.files import substitute
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
+RENAMED = {'segment_dynamic': 'template_type'}  # weights by their names in older files
+
 
 def load_model(name: str, checkpoint: Path | None = None) -> TrackingNetwork:
     """Return a network with the weights of a safetensors file; default: those in the package."""
@@ -53,7 +55,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         with safe_open(path, 'pt') as file:
             keys = file.keys()
-            weights = {key: file.get_tensor(key) for key in keys}
+            weights = {RENAMED.get(key, key): file.get_tensor(key) for key in keys}
             return weights, (file.metadata() or {}).get('model', '')
     except FileNotFoundError:
         raise TpfError(f'checkpoint {path} does not exist') from None

@@ -37,7 +37,7 @@ class Cmd(TwoStreamNetwork):
         self.backbone = config.stream()
         # What tells the modalities and the dynamic template apart; zero until it is learned.
         self.modality = nn.Parameter(torch.zeros(2, 1, 1, config.dim))
-        self.segment_dynamic = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.template_type = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.fusion = nn.Linear(2 * config.dim, config.dim)
         with torch.no_grad():
             half = torch.eye(config.dim) / 2
@@ -66,10 +66,10 @@ class Cmd(TwoStreamNetwork):
         taps, if given, receives the tokens (B, N, D) of RGB and thermal after each block.
         """
         backbone, count = self.backbone, templates.shape[1]
-        initial = torch.zeros_like(self.segment_dynamic)
-        segments = torch.cat([initial, self.segment_dynamic])[: count // backbone.grid_z**2]
+        initial = torch.zeros_like(self.template_type)
+        types = torch.cat([initial, self.template_type])[: count // backbone.grid_z**2]
         stacked = (torch.cat(tokens.chunk(2, -1)) for tokens in (templates, search))
-        x = backbone.place(*stacked, segments)  # (2 B, N, D), RGB first
+        x = backbone.place(*stacked, types)  # (2 B, N, D), RGB first
         x = (x.unflatten(0, (2, -1)) + self.modality).flatten(0, 1)
         kept = backbone.candidates(x[:, count:])
         for block in backbone.blocks:

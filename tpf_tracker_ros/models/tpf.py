@@ -48,7 +48,7 @@ class Tpf(TrackingNetwork):
         )
         self.backbone = config.stream(share_mass=config.share_mass)
         self.box_head = CentreHead(config.dim, config.head_channels)
-        self.segment_dynamic = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.template_type = nn.Parameter(torch.zeros(1, 1, config.dim))  # of the dynamic one
 
     def merge(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Fused images (B, 3, H, W) from normalised RGB and thermal (B, 3, H, W) of any size."""
@@ -80,9 +80,9 @@ class Tpf(TrackingNetwork):
     def _stream(
         self, templates: Tensor, tokens: Tensor, taps: list[Tensor] | None = None
     ) -> Tensor:
-        initial = torch.zeros_like(self.segment_dynamic)
-        segments = torch.cat([initial, self.segment_dynamic])[: templates.shape[1]]
-        return self.backbone(templates.flatten(1, 2), tokens, segments, taps=taps)
+        initial = torch.zeros_like(self.template_type)
+        types = torch.cat([initial, self.template_type])[: templates.shape[1]]
+        return self.backbone(templates.flatten(1, 2), tokens, types, taps=taps)
 
     def parts(
         self, templates: Tensor, rgb: Tensor, thermal: Tensor

@@ -1,11 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from safetensors.torch import load_file
 import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, packaged_weights
-from tpf_tracker_ros.models.checkpoint import load_model
+from tpf_tracker_ros.models.checkpoint import load_model, read_weights
 from tpf_tracker_ros.training.losses.tracking import keep_templates, merge_view
 from tpf_tracker_ros.training.samples.world import INITIAL, SEARCH, WorldConfig
 from tpf_tracker_ros.training.stages.cmd import CmdStage, CmdStageConfig
@@ -80,7 +79,7 @@ def test_a_weight_of_zero_leaves_a_term_out(trainer, batch):
 def test_a_student_that_starts_from_its_teacher_has_its_features(tmp_path, batch):
     weights = packaged_weights('tpf_tiny')
     stage = Trainer(CmdStage, replace(CONFIG, init_weights=str(weights)), tmp_path).stage
-    given, fresh = load_file(weights), create_model('cmd_tiny').state_dict()
+    given, fresh = read_weights(weights)[0], create_model('cmd_tiny').state_dict()
     for key, value in stage.model.state_dict().items():
         expected = fresh[key] if key.startswith(('fusion.', 'modality')) else given[key]
         torch.testing.assert_close(value, expected, rtol=0, atol=0, msg=key)

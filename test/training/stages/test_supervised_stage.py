@@ -1,11 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from safetensors.torch import load_file
 import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, packaged_weights
-from tpf_tracker_ros.models.checkpoint import save_weights
+from tpf_tracker_ros.models.checkpoint import read_weights, save_weights
 from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.losses.images import DistillConfig
 from tpf_tracker_ros.training.samples.world import WorldConfig
@@ -54,7 +53,7 @@ def test_backbone_and_adapter_can_come_from_two_files(tmp_path, adapter):
     chosen = str(tmp_path / 'other.safetensors') if adapter == 'file' else adapter
     config = replace(CONFIG, init_weights=str(weights), init_adapter=chosen)
     state = Trainer(Supervised, config, tmp_path).stage.model.state_dict()
-    packaged = load_file(weights)
+    packaged = read_weights(weights)[0]
     torch.testing.assert_close(
         state['box_head.conv1_ctr.0.weight'], packaged['box_head.conv1_ctr.0.weight']
     )

@@ -339,10 +339,10 @@ class VisionTransformer(nn.Module):
         middle = (self.grid_z - 1) // 2
         return middle * self.grid_z + middle
 
-    def place(self, templates: Tensor, search: Tensor, segments: Tensor | float) -> Tensor:
+    def place(self, templates: Tensor, search: Tensor, types: Tensor | float) -> Tensor:
         """Tokens (B, K * grid_z² + grid_x², D) before the first block; arguments of forward."""
         matched = 0 if self.correlation is None else self.correlation(templates, search)
-        placed = templates.unflatten(1, (-1, self.grid_z**2)) + self.pos_embed_z + segments
+        placed = templates.unflatten(1, (-1, self.grid_z**2)) + self.pos_embed_z + types
         return torch.cat([placed.flatten(1, 2), search + matched + self.pos_embed_x], 1)
 
     def candidates(self, search: Tensor) -> Tensor:
@@ -358,7 +358,7 @@ class VisionTransformer(nn.Module):
         self,
         templates: Tensor,
         search: Tensor,
-        segments: Tensor | float,
+        types: Tensor | float,
         *,
         taps: list[Tensor] | None = None,
     ) -> Tensor:
@@ -366,11 +366,12 @@ class VisionTransformer(nn.Module):
         Search features (B, D, grid_x, grid_x).
 
         templates: patch tokens (B, K * grid_z², D) of K templates, the initial one first;
-        search: patch tokens (B, grid_x², D); segments: (K, 1, D), added to each template.
+        search: patch tokens (B, grid_x², D); types: (K, 1, D), the template
+        type embeddings, one added to each template.
         taps, if given, receives the tokens (B, N, D) after each block.
         """
         count = templates.shape[1]
-        x, kept = self.place(templates, search, segments), self.candidates(search)
+        x, kept = self.place(templates, search, types), self.candidates(search)
         alike = count // self.grid_z**2 if self.share_mass else 1
         last, skip = self.blocks[-1], 0
         for block in self.blocks:
