@@ -94,16 +94,19 @@ def test_ckd(golden):
     assert_norms(network, numbers)
 
 
+@pytest.fixture(scope='module')
+def sdstrack():
+    with torch.device('meta'):
+        network = SdsTrack(SdsTrackConfig())
+    return fill(network)  # in evaluation mode, as the frozen head's statistics are
+
+
 @pytest.mark.parametrize(('epoch', 'keep'), [('epoch0', 1.0), ('epoch40', 0.7)])
-def test_sdstrack(golden, epoch, keep):
+def test_sdstrack(golden, sdstrack, epoch, keep):
     """Without elimination forward alone: a way back through a ViT-B takes its time."""
     numbers, arrays = golden('sdstrack_train')
     numbers = numbers[epoch]
-    with torch.device('meta'):
-        network = SdsTrack(SdsTrackConfig())
-    set_keep(fill(network), keep)  # in evaluation mode, as the frozen head's statistics are
-    if keep == 1:
-        network.requires_grad_(False)
+    network = set_keep(sdstrack, keep).requires_grad_(keep < 1)
     z_rgb, z_thermal, x_rgb, x_thermal = crops()
     tokens = network.embed(z_rgb, z_thermal), network.embed(x_rgb, x_thermal)
     masks = [
