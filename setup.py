@@ -81,7 +81,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            f'console = {PACKAGE}.console.node:main',
+            f'console = {PACKAGE}.console.__main__:main',
             f'tpf = {PACKAGE}.cli:main',
             f'tracker = {PACKAGE}.ros.__main__:main',
         ],

@@ -78,7 +78,7 @@ def installed(tmp_path_factory):
     for folder in (marker.parent, scripts):
         folder.mkdir(parents=True)
     marker.touch()
-    for name, module in (('tracker', 'ros'), ('console', 'console.node')):
+    for name, module in (('tracker', 'ros'), ('console', 'console')):
         script = scripts / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m tpf_tracker_ros.{module} "$@"\n')
         script.chmod(0o755)

@@ -1,7 +1,7 @@
 """
 The node `console`: the page of a running tracker.
 
-`python -m tpf_tracker_ros.console.node --ros-args -r __ns:=/robot1 -p port:=8400`; it needs no
+`python -m tpf_tracker_ros.console --ros-args -r __ns:=/robot1 -p port:=8400`; it needs no
 topics, the tracker tells it.
 """
 
@@ -68,7 +68,3 @@ async def _serve(node: Node, spinning: Future, values: dict) -> None:
         await stop.wait()
     if spinning.done():
         spinning.result()
-
-
-if __name__ == '__main__':
-    main()

@@ -22,7 +22,7 @@ def console_process(address: str, port: int) -> Iterator[str]:
 
     It is stopped when the block ends. Raises TpfError where it cannot listen.
     """
-    command = [sys.executable, '-m', 'tpf_tracker_ros.console.node', '--ros-args']
+    command = [sys.executable, '-m', 'tpf_tracker_ros.console', '--ros-args']
     command += ['-p', f'address:={json.dumps(address)}', '-p', f'port:={port}']
     with subprocess.Popen(
         command,

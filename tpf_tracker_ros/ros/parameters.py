@@ -5,7 +5,7 @@ The node's parameters: one table, of which the YAML, the README and the node are
 the README's table. Load-time things are read-only; thresholds and policies change live.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, Field
 import difflib
 import math
@@ -190,8 +190,12 @@ RENAMED = {
 }
 
 
-def check(values: dict[str, Value]) -> None:
-    """Rules between and beyond single values. Raises TpfError."""
+def check(values: dict[str, Value], given: Iterable[str] = ()) -> None:
+    """
+    Rules between and beyond single values.
+
+    Raises TpfError; a broken rule of the tracker's settings names those that were given alone.
+    """
     if values['init_box']:
         parse_target(values['init_box'])
     if values['pairing'] == 'hold' and values['sync'] != 'nearest':
@@ -202,11 +206,8 @@ def check(values: dict[str, Value]) -> None:
             'tracker.frozen_ms higher than that, or to 0'
         )
     check_homography(values['registration.homography'])
-    # Only those that are not the default, so that a broken rule names them alone.
-    settings = tracker_settings(values)
-    TrackerConfig().changed(
-        **{name: v for name, v in settings.items() if v != TABLE[TRACKER + name].default}
-    )
+    named = tracker_settings({name: values[name] for name in given if name in TABLE})
+    TrackerConfig(**tracker_settings(values)).changed(**named)
 
 
 def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
@@ -246,7 +247,7 @@ def declare(
             )
     values = {name: row.accept(given.get(name, row.default)) for name, row in TABLE.items()}
     values |= _model_settings(values['model'], given)
-    check(values)
+    check(values, given)
     for name, row in TABLE.items():
         if name in given:
             node.undeclare_parameter(name)
@@ -262,7 +263,7 @@ def declare(
     def validate(parameters: list) -> SetParametersResult:
         try:
             given = accept(parameters)
-            check({**values, **given})
+            check({**values, **given}, given)
             validate_more(given)
         except TpfError as error:
             return SetParametersResult(successful=False, reason=str(error))
