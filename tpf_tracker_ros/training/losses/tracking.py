@@ -27,9 +27,7 @@ class TrackingConfig:
     l1_weight: float = 5.0
     score_weight: float = 1.0
     matching_weight: float = 0.5
-    published_labels: bool = (
-        False  # OSTrack's, for its weights; losses/centre.py says what differs
-    )
+    published_labels: bool = False  # OSTrack's, for its weights; see losses/centre.py
 
 
 @dataclass(frozen=True)
