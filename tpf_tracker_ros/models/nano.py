@@ -138,6 +138,7 @@ NANOTRACK = PublishedKeys(
         'size_leash': 0.0,
         'box_calibration': 0.0,
         'patch_overlap': 0.8,
+        'size_smoothing': 0.5,
         'inertia': 0.0,
         'return_lost': False,
     },
