@@ -66,7 +66,7 @@ setup(
         'train': ['tensorboard>=2.14,<3', "tomli>=2.0,<3; python_version < '3.11'"],
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2', 'onnxscript>=0.5'],
         'test': TEST,  # the name that `colcon test` looks for
-        'dev': [*TEST, 'ruff>=0.17,<0.18', 'selenium>=4.20,<5'],
+        'dev': [*TEST, 'pytest-xdist>=3.5,<4', 'ruff>=0.17,<0.18', 'selenium>=4.20,<5'],
         # The linters of a ROS 2 installation.
         'lint': [
             'ros-ament-flake8>=0.19,<0.20',

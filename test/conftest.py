@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 import resource
+import signal
 
 import cv2
 from hypothesis import settings
@@ -19,6 +20,25 @@ from tpf_tracker_ros.data.panned import PannedSequence
 # A busy machine makes an example slow, not wrong.
 settings.register_profile('tpf', deadline=None)
 settings.load_profile('tpf')
+
+
+# A job in the background has it ignored, and all that it starts: tests interrupt what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LIVE = 'ros', 'console', 'test_cli_demo.py'  # graphs and browsers, which need time to themselves
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2`: what is live is one worker's, in its order, and so is each other file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            _, place, *_ = Path(nodeid.partition('::')[0]).parts
+            return 'live' if place in LIVE else nodeid.partition('::')[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope='session')

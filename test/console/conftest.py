@@ -33,10 +33,18 @@ class Browser:
 
     def until(self, condition, what, timeout=10):
         deadline = time.monotonic() + timeout
-        while not (result := condition()):
+        while not (result := self._now(condition)):
             assert time.monotonic() < deadline, f'{what} did not come; {self.words()}'
             time.sleep(0.05)
         return result
+
+    def _now(self, condition):
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        try:
+            return condition()
+        except StaleElementReferenceException:  # another page is just coming
+            return None
 
     def until_text(self, name, words, timeout=10):
         self.until(lambda: words in self.text(name), f'{words!r} in #{name}', timeout)

@@ -89,7 +89,8 @@ def test_int8_multiplies_in_int8(exports):
 def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
     save_weights(tiny, tmp_path / 'w.safetensors')
     out = tmp_path / 'out'
-    command = ['export', '--checkpoint', str(tmp_path / 'w.safetensors'), '--out', str(out)]
+    command = ['export', '--model', 'tpf_tiny', '--out', str(out)]
+    command += ['--checkpoint', str(tmp_path / 'w.safetensors')]
     result = CliRunner().invoke(tpf, [*command, '--format', 'torchscript', '--frames', '6'])
     assert result.exit_code == 0, result.output
     assert 'mean IoU of 1.0000' in result.output

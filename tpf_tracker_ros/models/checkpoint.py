@@ -38,7 +38,9 @@ def load_weights(
     """
     weights, of = read_weights(path)
     if part is None and model.name and of not in ('', model.name):
-        raise TpfError(f'checkpoint {path}: this is a {of} file, the model is {model.name}')
+        raise TpfError(
+            f'checkpoint {path}: this is a {of} file, the model is {model.name}; name that one'
+        )
     accept = part or bool
     weights = {key: value for key, value in weights.items() if accept(key)}
     wanted = {key: value for key, value in model.state_dict().items() if accept(key)}
