@@ -1,5 +1,6 @@
 """The node over a real graph on loopback: what goes in and what comes out."""
 
+from pathlib import Path
 import re
 import signal
 import subprocess
@@ -326,9 +327,12 @@ def test_signals_end_it_cleanly(number, checkpoint):
         for line in process.stderr:
             if line.rstrip().endswith('ready'):
                 break
+        maps = Path(f'/proc/{process.pid}/maps').read_text()
+        segments = {*re.findall('/dev/shm/fastdds_[0-9a-f]{16}', maps)}
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and not re.search('Traceback|ERROR|Failed', errors)
+    assert segments and not [path for path in segments if Path(path).exists()]
 
 
 def test_it_is_quiet_when_interrupted_while_it_loads(checkpoint):
