@@ -60,10 +60,7 @@ class Paired:
 
 def pairing_settings(milliseconds: Mapping[str, float]) -> dict[str, int]:
     """Return settings of FramePairer (slop_ns, …) from those that users give (slop_ms, …)."""
-    return {
-        f'{name.removesuffix("_ms")}_ns': round(value * 1e6)
-        for name, value in milliseconds.items()
-    }
+    return {f'{name[:-3]}_ns': round(value * 1e6) for name, value in milliseconds.items()}
 
 
 class _Stream:
@@ -370,9 +367,8 @@ class FramePairer:
         seen = self._start if here.resumed is None else max(self._start, here.resumed)
         if other.last is not None and other.stale_from is None:
             seen = max(seen, other.last)
-        period = here.period or 0
-        timeout = max(self.camera_timeout_ns, min(PERIODS * period, LONGEST_NS))
-        return here.last - seen > timeout
+        slow = min(PERIODS * (here.period or 0), LONGEST_NS)
+        return here.last - seen > max(self.camera_timeout_ns, slow)
 
     def _hold(self, here: _Stream) -> list[Paired]:
         """Give each waiting rgb frame the newest thermal one, which stays for the next."""

@@ -280,7 +280,8 @@ class SearchTracker:
     def _refine(self, target: Target, found: np.ndarray, score: float) -> np.ndarray:
         """Return the found box (4,) calibrated, its size eased and held near a confident one."""
         config = self.config
-        found = without_error(found, target.error)
+        if target.error.any():
+            found = without_error(found, target.error)
         if target.shape is not None:
             found = in_shape(found, target.shape)
         middle, size = centre(found), found[2:]
