@@ -15,7 +15,7 @@ from tpf_tracker_ros.cli.evaluate import evaluate, run
 from tpf_tracker_ros.cli.model import bench, export_model, import_weights, models
 from tpf_tracker_ros.cli.track import demo, replay, track
 from tpf_tracker_ros.cli.train import train
-from tpf_tracker_ros.core.errors import missing_module, TpfError
+from tpf_tracker_ros.core.errors import import_fault, TpfError
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 99})
@@ -38,6 +38,6 @@ def main() -> None:
     except (TpfError, OSError) as error:
         click.echo(f'error: {error}', err=True)
         sys.exit(1)
-    except ModuleNotFoundError as error:
-        click.echo(f'error: {missing_module(error)}', err=True)
+    except ImportError as error:
+        click.echo(f'error: {import_fault(error)}', err=True)
         sys.exit(1)

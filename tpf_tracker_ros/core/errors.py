@@ -1,5 +1,7 @@
 """The one exception for everything a user can put right."""
 
+import sys
+
 
 class TpfError(Exception):
     """
@@ -10,8 +12,16 @@ class TpfError(Exception):
     """
 
 
-def missing_module(error: ModuleNotFoundError) -> str:
-    """Say in one line how to get a Python module that is not installed."""
+def import_fault(error: ImportError) -> str:
+    """Say in one line how to get what cannot be imported: a module, or a library behind one."""
+    if not isinstance(error, ModuleNotFoundError):
+        return f'{" ".join(str(error).split())}; install the library, or the module anew'
+    if error.name and '.' in error.name:  # a part of what is there, as compiled for another one
+        return (
+            f'{error.name} is not there for this Python {sys.version_info[0]}.'
+            f'{sys.version_info[1]} ({sys.executable}); run it with the Python of your ROS 2, '
+            'outside of conda and other environments'
+        )
     return (
         f'the Python module {error.name!r} is missing; in a colcon workspace: rosdep install '
         '--from-paths src --ignore-src, and pip install safetensors av, which have no rosdep key; '

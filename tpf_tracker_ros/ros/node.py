@@ -20,7 +20,7 @@ from rclpy.qos import qos_policy_name_from_kind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.boxes import check_box, parse_target
-from tpf_tracker_ros.core.errors import missing_module, TpfError
+from tpf_tracker_ros.core.errors import import_fault, TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.pairing import FramePairer, pairing_settings
 from tpf_tracker_ros.ros import parameters
@@ -55,8 +55,8 @@ class HangingStep(TpfError):
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return missing_module(error)
+    if isinstance(error, ImportError):
+        return import_fault(error)
     return str(error) if isinstance(error, TpfError) else repr(error)
 
 
