@@ -1,6 +1,8 @@
 """What a page is told of a tracker, over a real graph."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -46,3 +48,20 @@ def test_the_fused_image_is_not_offered_before_the_cameras(monkeypatch):
         ]
         until(lambda told: told['views'], diagnosed, *cameras)
         assert tracker.status()['views'] == ['rgb', 'thermal', 'fused']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'domain', 'words'),
+    [
+        (['-p', 'prt:=1'], '0', "unknown parameter 'prt'; did you mean 'port'?"),
+        (['-p', 'port:=x'], '0', "port is 'x'; it must be a whole number"),
+        ([], 'x', 'ROS_DOMAIN_ID is not an integral number'),
+    ],
+)
+def test_what_cannot_start_exits_with_one_line(arguments, domain, words):
+    done = subprocess.run(
+        [sys.executable, '-m', 'tpf_tracker_ros.console', '--ros-args', *arguments],
+        env={**os.environ, 'ROS_DOMAIN_ID': domain}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith('error: ') and words in line

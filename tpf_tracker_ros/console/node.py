@@ -17,40 +17,37 @@ from tpf_tracker_ros.console.live import LiveTracker
 from tpf_tracker_ros.console.server import ADDRESS, call_soon, Console, MAX_VIEWERS, PORT
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.graph import spinning_node
-from tpf_tracker_ros.ros.parameters import Parameter
+from tpf_tracker_ros.ros.parameters import enter, Parameter, start_values
 
 NICE = 10  # of -20..19: encoding takes what tracking leaves over
-TABLE = (
-    Parameter('tracker', 'tpf_tracker', 'name of the tracker, relative to the own namespace'),
-    Parameter(
-        'address', ADDRESS,
-        'to listen on; 0.0.0.0: on all. Any but 127.0.0.1 asks viewers for a token',
-    ),
-    Parameter('port', PORT, 'to listen on', low=0, high=65535),
-    Parameter('hosts', '', 'further names of this machine, with commas, as browsers may use'),
-    Parameter('max_viewers', MAX_VIEWERS, 'pages open at a time', low=1, high=64),
-)  # fmt: skip
+TABLE = {
+    row.name: row
+    for row in (
+        Parameter('tracker', 'tpf_tracker', 'name of the tracker, relative to the own namespace'),
+        Parameter(
+            'address', ADDRESS,
+            'to listen on; 0.0.0.0: on all. Any but 127.0.0.1 asks viewers for a token',
+        ),
+        Parameter('port', PORT, 'to listen on', low=0, high=65535),
+        Parameter('hosts', '', 'further names of this machine, with commas, as browsers may use'),
+        Parameter('max_viewers', MAX_VIEWERS, 'pages open at a time', low=1, high=64),
+    )
+}  # fmt: skip
 
 
 def main() -> None:
     """Serve until told to stop; exit code 1 where it cannot."""
     os.nice(NICE)
     try:
-        with spinning_node('console') as (node, spinning):
-            values = _declare(node)
+        options = {'automatically_declare_parameters_from_overrides': True}
+        with spinning_node('console', **options) as (node, spinning):
+            values, _ = start_values(node, TABLE)
+            enter(node, TABLE, values)
             asyncio.run(_serve(node, spinning, values))
     except TpfError as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         pass
-
-
-def _declare(node: Node) -> dict:
-    values = {}
-    for row in TABLE:
-        given = node.declare_parameter(row.name, row.default).value
-        values[row.name] = row.accept(given)
-    return values
 
 
 async def _serve(node: Node, spinning: Future, values: dict) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 import time
+from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -15,16 +16,25 @@ POLL = 0.02  # seconds
 TRANSPORTS = ('raw', 'compressed', 'compressedDepth')  # the suffix of the topic, but for raw
 
 
+def start_rclpy(**options: Any) -> None:
+    """Call rclpy.init. Raises TpfError on an argument or a variable that it cannot take."""
+    try:
+        rclpy.init(**options)
+    except Exception as error:  # of a private module of rclpy
+        raise TpfError(str(error)) from None
+
+
 @contextmanager
 def spinning_node(name: str, **options: object) -> Iterator[tuple[Node, Future]]:
     """
     Give the node and the future of its spinning, which ends early only by an exception.
 
     options: for rclpy.create_node. Ctrl-C stays a KeyboardInterrupt of the main thread.
+    Raises TpfError where rclpy cannot start.
     """
     # A context of its own comes without rclpy's signal handlers, which would shut it down.
     context = rclpy.Context()
-    rclpy.init(context=context)
+    start_rclpy(context=context)
     try:
         node = rclpy.create_node(name, context=context, **options)
         executor = SingleThreadedExecutor(context=context)

@@ -1,11 +1,11 @@
 """
-The node's parameters: one table, of which the YAML, the README and the node are made.
+The node's parameters: one table, of which the YAML, docs/ros.md and the node are made.
 
 `python -m tpf_tracker_ros.ros.parameters` prints it as config/tracker.yaml, with `--markdown` as
-the README's table. Load-time things are read-only; thresholds and policies change live.
+the table of docs/ros.md. Load-time things are read-only; thresholds and policies change live.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, Field
 import difflib
 import math
@@ -182,6 +182,7 @@ TABLE = {
     )
 }  # fmt: skip
 
+OF_ROS = 'use_sim_time', 'start_type_description_service'  # every node has these
 # Old names, which are refused: what each is called now.
 RENAMED = {
     'target_history': 'target_history_mb, in MB instead of pairs',
@@ -219,6 +220,38 @@ def tracker_settings(values: dict[str, Value]) -> dict[str, Value]:
     }
 
 
+def start_values(
+    node: 'Node', table: Mapping[str, Parameter] = TABLE
+) -> tuple[dict[str, Value], set[str]]:
+    """
+    Return the values of all parameters of a table at the start, and the names of those given.
+
+    The node must have been made with automatically_declare_parameters_from_overrides=True: that
+    is the public way to see overrides that the table does not know.
+    Raises TpfError on an unknown or an old name, a wrong type or a value out of range.
+    """
+    given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
+    for name in given:
+        if name in RENAMED:
+            raise TpfError(f'parameter {name!r} is now called {RENAMED[name]}')
+        if name not in table and name not in OF_ROS and not name.startswith('qos_overrides.'):
+            (near,) = difflib.get_close_matches(name, table, n=1, cutoff=0)
+            every = ', '.join(table)
+            if table is TABLE:
+                every = 'python -m tpf_tracker_ros.ros.parameters'
+            raise TpfError(f'unknown parameter {name!r}; did you mean {near!r}? All: {every}')
+    values = {name: row.accept(given.get(name, row.default)) for name, row in table.items()}
+    return values, given.keys() & table.keys()
+
+
+def enter(node: 'Node', table: Mapping[str, Parameter], values: Mapping[str, Value]) -> None:
+    """Declare a table on a node for which start_values has read it."""
+    for name, row in table.items():
+        if node.has_parameter(name):
+            node.undeclare_parameter(name)
+        node.declare_parameter(name, values[name], _descriptor(row), ignore_override=True)
+
+
 def declare(
     node: 'Node',
     changed: Callable[[dict[str, Value], set[str]], None],
@@ -227,31 +260,16 @@ def declare(
     """
     Declare the table on a node and return all values by name.
 
-    The node must have been made with automatically_declare_parameters_from_overrides=True: that
-    is the public way to see overrides that the table does not know. changed is called with all
-    values after each live change that passed the checks.
+    The node must be one for start_values. changed is called with all values after each live
+    change that passed the checks.
     Raises TpfError on an unknown or an old name, a wrong type or a value out of range.
     """
     from rcl_interfaces.msg import SetParametersResult
 
-    given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
-    for name in given:
-        ours = name in TABLE or name in ('use_sim_time', 'start_type_description_service')
-        if name in RENAMED:
-            raise TpfError(f'parameter {name!r} is now called {RENAMED[name]}')
-        if not ours and not name.startswith('qos_overrides.'):
-            near = difflib.get_close_matches(name, TABLE, n=1) or ['model']
-            raise TpfError(
-                f'unknown parameter {name!r}; did you mean {near[0]!r}? '
-                'All are listed by: python -m tpf_tracker_ros.ros.parameters'
-            )
-    values = {name: row.accept(given.get(name, row.default)) for name, row in TABLE.items()}
-    values |= _model_settings(values['model'], given)
+    values, given = start_values(node)
+    values |= _model_settings(values['model'], {name: values[name] for name in given})
     check(values, given)
-    for name, row in TABLE.items():
-        if name in given:
-            node.undeclare_parameter(name)
-        node.declare_parameter(name, values[name], _descriptor(row), ignore_override=True)
+    enter(node, TABLE, values)
 
     def accept(parameters: list) -> dict[str, Value]:
         return {p.name: TABLE[p.name].accept(p.value) for p in parameters if p.name in TABLE}
@@ -290,13 +308,12 @@ def _widened(name: str, value: Any) -> Any:
     return value
 
 
-def _model_settings(model: str, given: dict[str, Any]) -> dict[str, Value]:
+def _model_settings(model: str, given: dict[str, Value]) -> dict[str, Value]:
     """Return all settings of the tracker: those that were given, on top of the model's own."""
     from tpf_tracker_ros.tracking.load import model_settings  # loads torch
 
-    own = {name: TABLE[name].accept(value) for name, value in given.items() if name in TABLE}
     try:
-        config = model_settings(model, **tracker_settings(own))
+        config = model_settings(model, **tracker_settings(given))
     except TpfError:
         return {}  # the check or the loading says what is wrong
     return {TRACKER + name: value for name, value in asdict(config).items()}
@@ -348,7 +365,7 @@ def as_yaml() -> str:
 
 
 def as_markdown() -> str:
-    """Return the table for the README."""
+    """Return the table for docs/ros.md."""
     lines = ['| parameter | default | meaning | allowed | live |', '|---|---|---|---|---|']
     for row in TABLE.values():
         live = '' if row.read_only else 'yes'

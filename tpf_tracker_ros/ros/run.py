@@ -15,6 +15,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.graph import start_rclpy
 from tpf_tracker_ros.ros.node import SUCCESS, TrackerNode
 from tpf_tracker_ros.system.process import leave_cores
 
@@ -26,8 +27,8 @@ def main(args: list[str] | None = None) -> None:
         signal.signal(number, lambda *_: stop.set())
     leave_cores()
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:  # of a private module of rclpy, on arguments that it cannot parse
+        start_rclpy(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except TpfError as error:
         sys.exit(f'error: {error}')
     node, code = None, 0
     try:
