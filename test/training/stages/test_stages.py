@@ -10,7 +10,7 @@ import torch
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
-from tpf_tracker_ros.models import create_model
+from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.ckd import Ckd
 from tpf_tracker_ros.models.registry import register_model
@@ -37,6 +37,12 @@ OWN = {
     'ckd': {'model': 'little_ckd'},
     'ckd_elimination': {'model': 'little_ckd'},
     'sdstrack': {'model': 'little_sdstrack', 'keep_from': 1.0, 'keep_until': 2.0},
+    # Every answer of the frozen tracker is a lesson.
+    'response': {
+        'init_weights': str(packaged_weights('tpf_nano')),
+        'init_adapter': '',
+        'least_overlap': -1.0,
+    },
 }
 every_stage = pytest.mark.parametrize('name', list_stages())
 

@@ -7,6 +7,7 @@ from tpf_tracker_ros.training.stages import (  # noqa: F401  registers them
     distil,
     drf,
     mad,
+    response,
     sdstrack,
     supervised,
 )
