@@ -107,6 +107,12 @@ def write_sequence(frames):
             images(folder / 'ir', thermal, '{:06}.jpg')
             text(folder / 'rgb.txt', truth[::10], ' ')
             text(folder / 'ir.txt', truth[::10] + 1, ' ')
+        elif dataset == 'visevent':
+            images(folder / 'vis_imgs', rgb, 'frame{:04}.bmp')
+            # Events are drawn in colours: one tone where it gets brighter, one where darker.
+            events = [image // (4, 2, 1) for image in thermal]
+            images(folder / 'event_imgs', [e.astype(np.uint8) for e in events], 'frame{:04}.bmp')
+            text(folder / 'groundtruth.txt', truth, ',', '\n')
         elif dataset == 'antiuav':
             folder.mkdir(parents=True)
             codec = cv2.VideoWriter_fourcc(*'mp4v')

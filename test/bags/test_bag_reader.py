@@ -116,6 +116,13 @@ def test_pixels_tell_the_cameras_before_names_do(tmp_path, caplog, images, rgb, 
     assert f'thermal because: {sequence.why["thermal"][1]}' in describe(path)
 
 
+def test_event_images_keep_their_colours(tmp_path):
+    path = bag_of(tmp_path, {'/rgb': COLOUR, '/dvs/events_drawn': COLOUR[::-1]})
+    topics = {'rgb_topic': '/rgb', 'thermal_topic': '/dvs/events_drawn'}
+    (pair,) = BagSequence(path, **topics, second='events')
+    np.testing.assert_array_equal(pair.thermal, COLOUR[::-1])
+
+
 def test_several_candidates_are_named(tmp_path):
     images = {'/left/rgb': COLOUR, '/right/rgb': COLOUR, '/thermal': DEEP}
     path = bag_of(tmp_path, images)

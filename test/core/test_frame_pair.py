@@ -12,6 +12,8 @@ def test_size_and_modality():
     assert FramePair(RGB, THERMAL).modality == 'rgb+thermal'
     assert FramePair(None, THERMAL).modality == 'thermal'
     assert FramePair(RGB, None).modality == 'rgb'
+    events = FramePair(RGB, RGB)
+    assert events.size == (60, 40) and events.modality == 'rgb+thermal'
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ def test_size_and_modality():
         (None, None, 'neither'),
         (RGB.astype(np.float32), None, 'must be uint8'),
         (RGB[..., 0], None, 'must be uint8'),
-        (None, RGB, 'must be uint8, uint16 or float32'),
+        (None, RGB.astype(np.uint16), 'must be uint8, uint16 or float32'),
         (None, THERMAL.astype(np.int32), 'must be uint8, uint16 or float32'),
         (RGB, THERMAL[:, :50], 'thermal image is 50x40 but rgb is 60x40 and no registration'),
     ],

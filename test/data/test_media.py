@@ -58,6 +58,16 @@ def test_folders_in_the_order_of_their_numbers(folders):
     assert [pair.stamp for pair in pairs] == [i * 100_000_000 for i in range(12)]
 
 
+def test_event_images_keep_their_colours(folders, write_video):
+    path = folders / 'visible'
+    pair = next(iter(MediaSequence(path, path, second='events')))
+    assert np.array_equal(pair.thermal, pair.rgb)
+    events = np.full((48, 64, 3), (9, 8, 7), np.uint8)
+    film = write_video('events.avi', [events], 'ffv1', 'bgr0')
+    (pair,) = MediaSequence(None, film, second='events')
+    assert np.array_equal(pair.thermal, events)
+
+
 @pytest.mark.parametrize('camera', ['rgb', 'thermal'])
 def test_one_camera(folders, camera):
     paths = {'rgb': None, 'thermal': None, camera: folders / 'visible'}

@@ -94,3 +94,5 @@ def test_one_file(published, tmp_path):
     np.savetxt(path, TRUTH[:7], fmt='%g')
     with pytest.raises(TpfError, match='7 of 12 boxes'):
         evaluate_file(path, None, truth)
+    with pytest.raises(TpfError, match='visevent is not scored here, only lasher'):
+        evaluate_file(path, 'visevent', truth)

@@ -11,7 +11,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
+from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal, DECODERS
 from tpf_tracker_ros.core.pairing import Paired
 from tpf_tracker_ros.ros.conversion import Frame, PairConverter, to_image_message
 from tpf_tracker_ros.ros.parameters import TABLE
@@ -80,6 +80,15 @@ def test_a_colour_mapped_thermal_image_becomes_its_luminance():
     grey = decode_thermal(image('bgr8', hot))
     assert grey.shape == (12, 16) and (np.diff(grey[0].astype(int)) > 0).all()
     assert np.array_equal(grey, decode_thermal(image('rgb8', hot[..., ::-1])))
+
+
+def test_event_images_keep_their_colours_where_the_model_takes_events():
+    events = image('bgr8', RGB[..., ::-1])
+    pair = PairConverter(values(), second='events').convert(paired(image('rgb8', RGB), events))
+    assert np.array_equal(pair.thermal, RGB)
+    assert PairConverter(values()).convert(paired(events, events)).thermal.ndim == 2
+    with pytest.raises(TpfError, match="event image has encoding 'mono16'; it must be drawn"):
+        DECODERS['events'](image('mono16', COUNTS))
 
 
 def test_grey_is_accepted_as_rgb():

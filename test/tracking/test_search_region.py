@@ -321,6 +321,18 @@ def test_depth_is_shown_in_colours_of_the_whole_frame(film):
     assert result.modality == 'rgb+thermal'
 
 
+def test_events_are_shown_as_drawn_and_to_other_networks_grey(film):
+    pairs, truth = film
+    drawn = np.roll(pairs[0].rgb, 1, axis=2)  # any colours
+    events, other = tracker_of(second='events'), tracker_of()
+    for tracker in (events, other):
+        tracker.initialize(FramePair(pairs[0].rgb, drawn), truth[0])
+    assert np.array_equal(np.roll(events.crop[0], 1, axis=2), events.crop[1])
+    assert (other.crop[1] == other.crop[1][..., :1]).all() and other.crop[1].std() > 2
+    assert events.track(FramePair(pairs[1].rgb, drawn)).modality == 'rgb+thermal'
+    assert events.fuse(FramePair(pairs[1].rgb, drawn)).shape == pairs[1].rgb.shape
+
+
 def test_a_real_drone_in_thermal_video(shared_data, tracker):
     from tpf_tracker_ros.data.box_files import read_boxes
     from tpf_tracker_ros.data.media import MediaSequence

@@ -12,12 +12,11 @@ from tpf_tracker_ros.bags.storage import Bag, Message
 from tpf_tracker_ros.bags.typestore import box_of
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
+from tpf_tracker_ros.core.image_encoding import DECODERS
 from tpf_tracker_ros.core.pairing import FramePairer, Paired
 from tpf_tracker_ros.core.registration import Register
 
 BOXES_KIND = 'vision_msgs/msg/Detection2DArray'
-DECODERS = {'rgb': decode_rgb, 'thermal': decode_thermal}
 
 CLOCKS_NS = 250_000_000  # cameras are not slower than that from the picture to the recorder
 
@@ -33,6 +32,7 @@ class BagSequence:
     rgb_topic, thermal_topic: found by type, pixels and name where None, see find_topics; ''
     leaves that camera out. A bag with one camera gives pairs of one image, and a warning says so.
     register: brings thermal images onto the RGB grid; None where they lie on it already.
+    second: what the thermal topic shows, as TrackingNetwork.second says it.
     pairing: settings of FramePairer (slop_ns, rgb_offset_ns, …); kept under that name.
 
     The bag is read once to pair its stamps and again by each iteration, one pair at a time.
@@ -51,6 +51,7 @@ class BagSequence:
         thermal_topic: str | None = None,
         *,
         register: Register | None = None,
+        second: str = 'thermal',
         **pairing: int,
     ) -> None:
         self.bag = Bag(path)
@@ -59,6 +60,7 @@ class BagSequence:
         self.topics = {camera: topic for camera, (topic, _) in self.why.items()}
         self.pairing = pairing
         self._register = register
+        self._decoders = {'rgb': DECODERS['rgb'], 'thermal': DECODERS[second]}
         self.pairer = FramePairer(mode='+'.join(self.topics), **pairing)
         early = {camera: [] for camera in self.topics}  # stamps before times of recording
         pairs = [(pair.stamp, pair.skew) for pair in self._paired(self.pairer, early)]
@@ -149,7 +151,7 @@ class BagSequence:
         if message is None:
             return None
         try:
-            return DECODERS[camera](self.bag.decode(message))
+            return self._decoders[camera](self.bag.decode(message))
         except TpfError as error:
             raise TpfError(
                 f'{self.bag.path}, {message.topic} at {message.time} ns: {error}'

@@ -6,7 +6,7 @@ import click
 from tpf_tracker_ros.cli.words import examples, tracker_settings
 from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 
-DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
+DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav, antiuav'
 
 
 @click.command(
@@ -15,7 +15,7 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav or antiuav.'
         'tpf run --dataset lasher --root /data/LasHeR --out results/tpf_nano --ray 10.0.0.5:6379',
     )
 )
-@click.option('--dataset', required=True, help=DATASETS)
+@click.option('--dataset', required=True, help=f'{DATASETS}, visevent.')
 @click.option('--root', required=True, type=click.Path(path_type=Path), help='Of its sequences.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
 @click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
@@ -76,7 +76,7 @@ def run(
     ),
 )
 @click.argument('results', nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option('--dataset', help=f'{DATASETS} Needed unless RESULTS is a file.')
+@click.option('--dataset', help=f'{DATASETS}. Needed unless RESULTS is a file.')
 @click.option('--gt', required=True, type=click.Path(path_type=Path), help='Folder, or a file.')
 @click.option('--tracker', help='Only this one; or the name of the one in RESULTS.')
 @click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all of --gt]')

@@ -76,6 +76,7 @@ def track(
     from tpf_tracker_ros.tracking.load import load_tracker
     from tpf_tracker_ros.tracking.offline import track_to_files
 
+    tracker = load_tracker(model, device=device, checkpoint=checkpoint, **settings)
     sequence = open_source(
         source,
         rgb=rgb,
@@ -85,8 +86,8 @@ def track(
         slop_ms=slop_ms,
         thermal_offset_ms=thermal_offset_ms,
         homography=homography,
+        second=tracker.second,
     )
-    tracker = load_tracker(model, device=device, checkpoint=checkpoint, **settings)
     first, box = target_of(init, sequence, address, port)
     report = track_to_files(
         tracker, sequence, box, out, first=first, frames=frames, video=video, fused=fused

@@ -14,7 +14,8 @@ class FramePair:
     A registered RGB-thermal pair on one pixel grid.
 
     rgb: uint8 (H, W, 3) in R, G, B order, or None when that camera is absent.
-    thermal: uint8, uint16 or float32 (H, W), or None when that camera is absent.
+    thermal: uint8, uint16 or float32 (H, W), or None when that camera is absent; event images in
+    its place are uint8 (H, W, 3).
     stamp: capture time in integer nanoseconds.
 
     Raises TpfError on a wrong dtype, shape or size, and when both images are None.
@@ -35,15 +36,13 @@ class FramePair:
             raise TpfError(
                 f'rgb image is {self.rgb.dtype} {self.rgb.shape}; it must be uint8 (H, W, 3)'
             )
-        if self.thermal is not None and (
-            self.thermal.dtype not in THERMAL_DTYPES or self.thermal.ndim != 2
-        ):
+        if self.thermal is not None and not _is_second(self.thermal):
             raise TpfError(
                 f'thermal image is {self.thermal.dtype} {self.thermal.shape}; '
-                'it must be uint8, uint16 or float32 (H, W)'
+                'it must be uint8, uint16 or float32 (H, W), event images uint8 (H, W, 3)'
             )
         if self.rgb is not None and self.thermal is not None:
-            (rgb_h, rgb_w), (th_h, th_w) = self.rgb.shape[:2], self.thermal.shape
+            (rgb_h, rgb_w), (th_h, th_w) = self.rgb.shape[:2], self.thermal.shape[:2]
             if (rgb_h, rgb_w) != (th_h, th_w):
                 raise TpfError(
                     f'thermal image is {th_w}x{th_h} but rgb is {rgb_w}x{rgb_h} and no '
@@ -66,3 +65,9 @@ class FramePair:
         """'rgb+thermal', 'rgb' or 'thermal': which images are there."""
         present = ('rgb', self.rgb), ('thermal', self.thermal)
         return '+'.join(name for name, image in present if image is not None)
+
+
+def _is_second(image: np.ndarray) -> bool:
+    if image.ndim == 3:
+        return image.dtype == np.uint8 and image.shape[2] == 3
+    return image.ndim == 2 and image.dtype in THERMAL_DTYPES

@@ -88,15 +88,14 @@ def decode_rgb(message: Any) -> np.ndarray:
     Of 16 bits the upper 8 are kept. Raises TpfError on an encoding
     of another kind of camera, on one that is unknown, and on data that do not fit the header.
     """
-    name, image = _decode(message)
-    code = ENCODINGS[name].to_rgb
-    if code == REFUSED:
-        raise TpfError(
-            f'rgb image has encoding {name!r}, which is that of a thermal camera; '
-            'are the two cameras swapped?'
-        )
-    image = _convert(name, image, code)
-    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    return _colours(
+        message, 'rgb image has encoding {}, that of a thermal camera; are the two swapped?'
+    )
+
+
+def decode_events(message: Any) -> np.ndarray:
+    """Decode a drawn event image to uint8 (H, W, 3), R, G, B. Raises as decode_rgb does."""
+    return _colours(message, 'event image has encoding {}; it must be drawn, in 8 bits')
 
 
 def decode_thermal(message: Any) -> np.ndarray:
@@ -108,6 +107,15 @@ def decode_thermal(message: Any) -> np.ndarray:
     name, image = _decode(message)
     image = _convert(name, image, ENCODINGS[name].to_grey)
     return image.astype(np.float32) if image.dtype in (np.int16, np.float64) else image
+
+
+# By what the second camera gives (TrackingNetwork.second), and for RGB.
+DECODERS = {
+    'rgb': decode_rgb,
+    'thermal': decode_thermal,
+    'depth': decode_thermal,
+    'events': decode_events,
+}
 
 
 def looks_like(message: Any) -> str:
@@ -149,6 +157,15 @@ def encoding_of(image: np.ndarray) -> str:
             'uint8, uint16 or float32 (H, W)'
         )
     return encoding
+
+
+def _colours(message: Any, refusal: str) -> np.ndarray:
+    name, image = _decode(message)
+    code = ENCODINGS[name].to_rgb
+    if code == REFUSED:
+        raise TpfError(refusal.format(repr(name)))
+    image = _convert(name, image, code)
+    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
 
 
 def _convert(name: str, image: np.ndarray, code: int | None) -> np.ndarray:

@@ -66,7 +66,9 @@ class ThermalRange:
         return self.apply(thermal)
 
     def to_rgb(self, thermal: np.ndarray) -> np.ndarray:
-        """Update by this frame, then map it to grey for a display: uint8 (H, W, 3)."""
+        """Update by this frame, then map it to a grey uint8 (H, W, 3) to show; colours stay."""
+        if thermal.ndim == 3:
+            return thermal
         return np.repeat(self.to_uint8(thermal)[..., None], 3, axis=-1)
 
     def _percentiles(self, thermal: np.ndarray) -> np.ndarray | None:

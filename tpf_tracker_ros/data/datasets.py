@@ -6,6 +6,7 @@ GTOT: SEQ/v, SEQ/i, groundTruth_v.txt, groundTruth_i.txt (x1 y1 x2 y2), init.txt
 VTUAV, short and long: SEQ/rgb, SEQ/ir, rgb.txt, ir.txt with a row for every tenth frame: row k
 belongs to the file numbered START + 10 k, START by init_frame.npy ({SEQ: START}) where that lies
 beside the sequence or above it, else the first number.
+VisEvent: SEQ/vis_imgs, SEQ/event_imgs (events drawn in colours), groundtruth.txt.
 Anti-UAV: SEQ/infrared.mp4, infrared.json; its RGB camera has another view and is not read.
 Sequences may lie in folders of their own (VTUAV's parts, LasHeR's testingset).
 """
@@ -39,7 +40,8 @@ class Layout:
     rgb, thermal: folder of images or video; rgb None where it is not registered to thermal.
     truths: ground-truth files that results are scored against. init: the file that trackers
     start from, where it is not the first of the truths. two_corners: truths hold x1 y1 x2 y2.
-    every: a row of ground truth belongs to each so many-th frame.
+    every: a row of ground truth belongs to each so many-th frame. second: what `thermal` shows, as
+    TrackingNetwork.second says it.
     """
 
     rgb: str | None
@@ -48,6 +50,7 @@ class Layout:
     init: str | None = None
     two_corners: bool = False
     every: int = 1
+    second: str = 'thermal'
 
 
 _ANHUI = 'visible', 'infrared'
@@ -59,6 +62,7 @@ LAYOUTS = {
         'v', 'i', ('groundTruth_v.txt', 'groundTruth_i.txt'), init='init.txt', two_corners=True
     ),
     'vtuav': Layout('rgb', 'ir', ('rgb.txt', 'ir.txt'), every=10),
+    'visevent': Layout('vis_imgs', 'event_imgs', ('groundtruth.txt',), second='events'),
     'antiuav': Layout(None, 'infrared.mp4', ('infrared.json',)),
 }
 LASHER_ATTRIBUTES = (  # in the order of the flags
@@ -142,7 +146,9 @@ def open_sequence(folder: Path, dataset: str | None = None) -> MediaSequence:
     rgb = layout.rgb and folder / layout.rgb
     first = _start(folder) if layout.every > 1 else None
     name = folder.resolve().name
-    sequence = MediaSequence(rgb, folder / layout.thermal, name=name, first=first)
+    sequence = MediaSequence(
+        rgb, folder / layout.thermal, name=name, first=first, second=layout.second
+    )
     starts = [place for place in start_files(layout) if (folder / place).exists()]
     if starts:
         truth = read_truth(folder / starts[0], layout.two_corners and starts[0] != layout.init)

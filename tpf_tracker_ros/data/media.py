@@ -13,13 +13,11 @@ from typing import Protocol
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.core.image_encoding import decode_rgb, decode_thermal
+from tpf_tracker_ros.core.image_encoding import DECODERS
 from tpf_tracker_ros.core.pairing import FramePairer
 from tpf_tracker_ros.core.registration import Register
 from tpf_tracker_ros.data.images import ImageFolder
 from tpf_tracker_ros.data.video import Video, VIDEO_SUFFIXES
-
-DECODERS = {'rgb': decode_rgb, 'thermal': decode_thermal}
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,8 @@ class MediaSequence:
     """
     Two cameras' folders or videos, frame by frame; a Sequence.
 
-    rgb, thermal: a folder of images or a video each; None where that camera is left out.
+    rgb, thermal: a folder of images or a video each; None where that camera is left out. second:
+    what `thermal` shows, as TrackingNetwork.second says it.
     ground_truth: float64 (N, 4) x, y, w, h px, or None. fps: for the stamps of image folders.
     register: brings thermal images onto the RGB grid; None where they lie on it already.
     slop_ns: largest distance in time of the frames of two videos. thermal_offset_ns: added to
@@ -62,12 +61,16 @@ class MediaSequence:
         slop_ns: int = 15_000_000,
         thermal_offset_ns: int = 0,
         first: int | None = None,
+        second: str = 'thermal',
     ) -> None:
         given = {'rgb': rgb, 'thermal': thermal}
         paths = {camera: Path(path) for camera, path in given.items() if path is not None}
         if not paths:
             raise TpfError('neither rgb nor thermal images are given; give at least one of them')
-        self._cameras = {camera: open_frames(path, camera) for camera, path in paths.items()}
+        kinds = {'rgb': 'rgb', 'thermal': second}
+        self._cameras = {
+            camera: open_frames(path, kinds[camera]) for camera, path in paths.items()
+        }
         self.name = name or next(iter(paths.values())).stem
         self.ground_truth = ground_truth
         self.fps = fps
@@ -117,16 +120,16 @@ class MediaSequence:
         return FramePair(rgb, thermal, stamp)
 
 
-def open_frames(path: Path, camera: str) -> Frames:
-    """Return the frames of 'rgb' or 'thermal' in a folder of images or a video."""
+def open_frames(path: Path, kind: str) -> Frames:
+    """Return the frames of 'rgb' or of a kind of second camera in a folder or a video."""
     if path.is_dir():
-        return ImageFolder(path, DECODERS[camera])
+        return ImageFolder(path, DECODERS[kind])
     if not path.exists():
-        raise TpfError(f'{camera} images {path} do not exist')
+        raise TpfError(f'{kind} images {path} do not exist')
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         videos = ', '.join(sorted(VIDEO_SUFFIXES))
         raise TpfError(f'{path} is neither a folder of images nor a video ({videos})')
-    return Video(path, camera)
+    return Video(path, kind)
 
 
 def pair_folders(

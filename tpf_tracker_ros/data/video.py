@@ -37,15 +37,15 @@ class Video:
     """
     The frames of a video, one after the other; grey of more than 8 bits keeps its counts.
 
-    camera: 'rgb' gives uint8 (H, W, 3), 'thermal' (H, W) of uint8, uint16 or float32.
+    kind: 'rgb' and 'events' give uint8 (H, W, 3), others (H, W) of uint8, uint16 or float32.
     times: of the frames in ns, as the file's clock says. A frame that is empty or damaged keeps
     its place: the one before is given once more, and a warning counts them.
     Raises TpfError on what is no video, and when nothing in it can be decoded.
     """
 
-    def __init__(self, path: Path, camera: str) -> None:
+    def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self._camera = camera
+        self._coloured = kind in ('rgb', 'events')
         self._pts, tick = self._places()
         self.arrange(list(range(len(self._pts))))
         self.times = [round(pts * tick * 10**9) for pts in self._pts]
@@ -153,13 +153,13 @@ class Video:
         form = frame.format
         luma = form.components[0]
         alone = all(part.plane != luma.plane for part in form.components[1:])
-        deep = self._camera == 'thermal' and luma.bits > 8
+        deep = not self._coloured and luma.bits > 8
         if deep and alone and not form.is_rgb:
             image = _counts(frame, luma.bits)
         else:
             wanted = 'gray16le' if deep else 'rgb24'
             image = reformatter.reformat(frame, format=wanted).to_ndarray()
-        if self._camera == 'thermal' and image.ndim == 3:
+        if not self._coloured and image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 

@@ -18,6 +18,7 @@ from tpf_tracker_ros.data.datasets import (
     read_truths,
 )
 from tpf_tracker_ros.evaluation.protocol import (
+    find_protocol,
     frames_needed,
     Metric,
     ONE_SEQUENCE,
@@ -71,7 +72,7 @@ def evaluate_folders(
     if dataset is None:
         raise TpfError(f'give --dataset for folders of results: {", ".join(PROTOCOLS)}')
     truths = read_truths(gt, dataset, read_names(sequences) if sequences else None)
-    protocol = PROTOCOLS[dataset]
+    protocol = find_protocol(dataset)
     rows = read_rows(gt, dataset)
     read, gaps = {}, []
     for name, files in find_trackers(results, list(truths), tracker).items():
@@ -93,7 +94,7 @@ def evaluate_folders(
 def evaluate_file(result: Path, dataset: str | None, gt: Path) -> Evaluation:
     """One result file against one ground-truth file, by LasHeR's rules or the dataset's."""
     corners = dataset is not None and get_layout(dataset).two_corners
-    protocol = PROTOCOLS[dataset] if dataset else ONE_SEQUENCE
+    protocol = find_protocol(dataset) if dataset else ONE_SEQUENCE
     name = result.stem
     boxes = read_result(result, protocol)
     truths = {name: read_truth(gt, corners)[None]}

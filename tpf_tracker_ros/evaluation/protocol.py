@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from tpf_tracker_ros.core.boxes import iou, present
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.evaluation.metrics import (
     centre_errors,
     CENTRE_THRESHOLDS,
@@ -136,6 +137,17 @@ PROTOCOLS = {
     'vtuav': Protocol((MPR, MSR), every=10, whole_pixels=False),
     'antiuav': Protocol((PR, NPR, SR, SA), absent='left out', whole_pixels=False),
 }
+
+
+def find_protocol(dataset: str) -> Protocol:
+    """Return the rules of a dataset. Raises TpfError where there are none here."""
+    if dataset not in PROTOCOLS:
+        raise TpfError(
+            f'{dataset} is not scored here, only {", ".join(PROTOCOLS)}; use its own toolkit'
+        )
+    return PROTOCOLS[dataset]
+
+
 # One result against one ground truth of no named dataset: LasHeR's rules, boxes as they are.
 ONE_SEQUENCE = replace(PROTOCOLS['lasher'], whole_pixels=False)
 

@@ -74,7 +74,8 @@ class TrackingNetwork(nn.Module):
     crops = Crops()
     normalization = Normalization()
     max_templates = 1  # that search takes at once; 2: the initial and a dynamic one
-    second = 'thermal'  # what the other camera gives: 'thermal', shown grey; 'depth', in colours
+    # What the other camera gives: 'thermal', shown grey; 'depth', in colours; 'events' as drawn.
+    second = 'thermal'
     hides_dead = False  # a dead camera's crop is black; else it is that of the other camera
     fuses = False  # whether merge gives one image that a person can look at
 

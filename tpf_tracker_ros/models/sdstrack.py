@@ -219,6 +219,12 @@ def sdstrack_depth() -> SdsTrack:
     return SdsTrack(SdsTrackConfig(), second='depth')
 
 
+@register_model(policy='published', published=PUBLISHED)
+def sdstrack_event() -> SdsTrack:
+    """Two-modality ViT-B as sdstrack, for RGB and event images; loads SDSTrack's RGB-E file."""
+    return SdsTrack(SdsTrackConfig(), second='events')
+
+
 def hide(tokens: Tensor, rgb: Tensor, other: Tensor) -> Tensor:
     """Patch tokens (B, N, 2 D) with those zero that the masks (B, N), true where hidden, name."""
     seen = torch.stack([~rgb, ~other], -1)[..., None]  # (B, N, 2, 1)

@@ -19,7 +19,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.image_encoding import (
     decode_rgb,
-    decode_thermal,
+    DECODERS,
     encoding_of,
 )
 from tpf_tracker_ros.core.pairing import Paired
@@ -90,6 +90,7 @@ class PairConverter:
 
     values: the node's parameters by name. unusable: called with a camera and one line when its
     image cannot be read or brought onto the other's grid; the pair goes on with the other one.
+    second: what the thermal topic carries, as TrackingNetwork.second says it.
     warning: what looks wrong about the latest pair, or None. Threads may convert side by side and
     call configure and take_info meanwhile.
     """
@@ -98,9 +99,11 @@ class PairConverter:
         self,
         values: dict[str, Any],
         unusable: Callable[[str, str], None] = lambda camera, problem: None,
+        *,
+        second: str = 'thermal',
     ) -> None:
         self.warning: str | None = None
-        self._unusable = unusable
+        self._unusable, self._decode_second = unusable, DECODERS[second]
         self._infos: dict[str, CameraInfo] = {}
         # What the registration was made from, and itself: one tuple, so that they always match.
         self._made: tuple[tuple | None, registration.Registration | None] = None, None
@@ -150,7 +153,7 @@ class PairConverter:
             rgb = decode_rgb(message)
             self._rgb_size = rgb.shape[1::-1]
             return rgb
-        thermal = self._register(decode_thermal(message))
+        thermal = self._register(self._decode_second(message))
         size = thermal.shape[1::-1]
         if self._rgb_size not in (None, size):
             raise TpfError(

@@ -144,7 +144,6 @@ class TrackerNode(LifecycleNode):
 
         values, start = self._values, time.perf_counter()
         self._pairer = self._make_pairer()
-        self._converter = PairConverter(values, self._unusable)
         self._tracker = load_tracker(
             values['model'],
             device=values['device'],
@@ -152,6 +151,7 @@ class TrackerNode(LifecycleNode):
             **parameters.tracker_settings(values),
         )
         loaded = time.perf_counter()
+        self._converter = PairConverter(values, self._unusable, second=self._tracker.second)
         self._warm_up(self._tracker)
         self._outputs = Outputs(self, self._tracker, self._converter, self._values, self._report)
         self.get_logger().info(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import time
 from typing import Any
 
+import cv2
 import numpy as np
 from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre, iou
 from tpf_tracker_ros.core.crops import Window
@@ -62,12 +63,12 @@ class SearchTracker:
 
     def __init__(self, engine: Engine, config: TrackerConfig) -> None:
         self.name, self.device, self.fuses = engine.network.name, engine.device, engine.fuses
-        self.state = TrackState.IDLE
+        self.second, self.state = engine.network.second, TrackState.IDLE
         self._engine, self._crops = engine, engine.crops
         self._target: Target | None = None
         self._range = ThermalRange()
         self._idle_range = ThermalRange()  # of the frames fused while there is no target
-        self._depth: np.ndarray | None = None  # the last frame that was put in colours
+        self._given: np.ndarray | None = None  # the last frame that _second changed
         self._frozen, self._left_out = FrozenWatch(), ''
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)
@@ -214,12 +215,17 @@ class SearchTracker:
             return window, *self._cut(pair, window, self._crops.search_size)
 
     def _second(self, pair: FramePair) -> np.ndarray | None:
-        """Return the second camera's frame: thermal as it is, depth in colours, once a pair."""
-        if pair.thermal is None or self._engine.network.second != 'depth':
-            return pair.thermal
-        if self._depth is not pair.thermal:
-            self._depth, self._colours = pair.thermal, depth_colours(pair.thermal)
-        return self._colours
+        """Return what the network is to see of the second camera's frame, made once a pair."""
+        image = pair.thermal
+        if image is None or (
+            self.second != 'depth' if image.ndim == 2 else self.second == 'events'
+        ):
+            return image
+        if self._given is not image:
+            self._given = image
+            grey = image.ndim == 2
+            self._shown = depth_colours(image) if grey else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return self._shown
 
     def _cut(self, pair: FramePair, window: Window, size: int) -> tuple[Pair, str]:
         area = not self.config.published_crops

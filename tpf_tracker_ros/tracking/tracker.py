@@ -50,6 +50,7 @@ class Tracker(Protocol):
 
     name: str
     device: str
+    second: str  # what the second camera must give, see TrackingNetwork
     fuses: bool  # whether its network fuses the two images into one
     state: TrackState
 

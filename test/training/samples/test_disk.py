@@ -75,6 +75,14 @@ def mixture_of(*data, world_weight=1.0, batch=4, world=WORLD):
     )
 
 
+def test_event_images_are_trained_on_in_colours(tmp_path, write_sequence):
+    write_sequence(tmp_path, 'visevent', 'car')
+    footage = Footage(DataConfig('visevent', str(tmp_path)))
+    view = read_views(footage.draw(np.random.default_rng(0), WORLD), SIZES)[0].astype(int)
+    blue, red = view[..., 3], view[..., 5]
+    assert red.max() > 100 and (np.abs(red // 4 - blue) <= 1).all()  # as write_sequence draws them
+
+
 def test_frames_are_causal_and_within_reach(long_root):
     footage, rng = Footage(DataConfig('lasher', str(long_root))), np.random.default_rng(0)
     frames = np.array([footage.draw(rng, WORLD).frames for _ in range(3000)])

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 class DataConfig:
     """One [[data]] table: a dataset on disk, and how often it is drawn from."""
 
-    dataset: str  # lasher, rgbt234, rgbt210, gtot or vtuav
+    dataset: str  # lasher, rgbt234, rgbt210, gtot, vtuav or, for events, visevent
     root: str  # folder of the sequences, or above it
     sequences: str = ''  # file that names those to train on, one a line; '': all below root
     weight: float = 1.0  # its share of the samples beside world_weight and the other weights
@@ -167,7 +167,7 @@ def _relative(box: np.ndarray, window: Window) -> np.ndarray:
 
 def read_views(sample: Sample, sizes: tuple[int, int, int]) -> list[np.ndarray]:
     """
-    Return three views uint8 (S, S, 5): R, G, B, thermal, and 255 where the window is in the image.
+    Return three views uint8 (S, S, 7): RGB, thermal as three, 255 where the image is shown.
 
     16-bit thermal frames are mapped by their own range: what went before them is not read.
     Raises TpfError on an image that cannot be read, by its name.
@@ -180,7 +180,7 @@ def read_views(sample: Sample, sizes: tuple[int, int, int]) -> list[np.ndarray]:
             name = sample.sequence.name
             raise TpfError(f'sequence {name}, frame {frame}: {error}') from error
     for frame, window, size in zip(sample.frames, sample.windows, sizes):
-        rgb, thermal = pairs[frame].rgb, ThermalRange().to_uint8(pairs[frame].thermal)
+        rgb, thermal = pairs[frame].rgb, ThermalRange().to_rgb(pairs[frame].thermal)
         inside = _inside(window, pairs[frame].size, size)
         view = np.dstack([window.take(rgb, size), window.take(thermal, size), inside])
         views.append(view[:, ::-1] if sample.flip else view)
@@ -269,11 +269,11 @@ class Mixture:
         seen_by, sound_views = [], []
         for view in zip(*views):
             image = torch.from_numpy(np.stack(view)).to(device).permute(0, 3, 1, 2) / 255
-            inside = image[:, 4:]
+            inside = image[:, 6:]
             cameras = partial(
                 degrade_real,
                 image[:, :3],
-                image[:, 3:4],
+                image[:, 3:6],
                 world.config.sensors,
                 world.generator,
             )
