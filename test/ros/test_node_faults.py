@@ -1,6 +1,7 @@
 """What is wrong is said in one line with its cure, and the node goes on."""
 
 from contextlib import suppress
+import functools
 import itertools
 import os
 import subprocess
@@ -15,8 +16,10 @@ from other_side import BEST_EFFORT, header, scene, stamps
 import pytest
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.conversion import to_image_message
+from tpf_tracker_ros.ros.graph import why_silent
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray
 from tpf_tracker_ros.ros.run import main
 
@@ -119,15 +122,19 @@ def test_large_images_that_get_lost_are_reported_with_the_cure(tracker_node):
         assert graph.health['rgb'].level == DiagnosticStatus.WARN
 
 
-def test_silent_topics_are_named_in_the_diagnostics(tracker_node):
-    with tracker_node(mode='rgb') as graph:
-        graph.until(lambda: 'rgb' in graph.health, 'diagnostics')
-        graph.until(lambda: 'no image on /rgb/image_raw yet' in graph.health['rgb'].message, 'why')
-
-
-def test_a_wrong_transport_is_told_from_a_wrong_topic(tracker_node):
+def test_a_topic_without_images_is_told_from_a_wrong_topic_type_and_transport(tracker_node):
     with tracker_node(mode='rgb', rgb_transport='compressed') as graph:
         words = 'but /rgb/image_raw is published: set the transport of this camera to raw'
+        graph.until(lambda: words in graph.says('rgb'), words)
+        why = functools.partial(why_silent, graph.tracker)
+        assert 'remap it to the topic of your camera; there are /rgb/image_raw, ' in why('/camera')
+        wrong = '/rgb/image_raw/compressed'
+        graph.node.create_publisher(Image, wrong, 1)
+        words = 'is published as sensor_msgs/msg/Image; give the topic as /rgb/image_raw, and the'
+        graph.until(lambda: words in why(wrong), words)
+        for publisher in [*graph.node.publishers]:
+            graph.node.destroy_publisher(publisher)
+        words = 'nobody publishes it, nor any other image; is the driver running, with ROS_DOMAIN'
         graph.until(lambda: words in graph.says('rgb'), words)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+import os
 import time
 from typing import Any
 
@@ -13,6 +14,8 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.dds import cure_for_loss
 
 POLL = 0.02  # seconds
+IMAGE_KINDS = {'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'}
+MOST_NAMED = 6  # topics in one line
 TRANSPORTS = ('raw', 'compressed', 'compressedDepth')  # the suffix of the topic, but for raw
 
 
@@ -72,18 +75,43 @@ def wait_until(
 
 
 def why_silent(node: Node, topic: str) -> str:
-    """Say why nothing comes on an image topic, with the cure."""
-    publishers = node.get_publishers_info_by_topic(topic)
-    if publishers:
-        kinds = {publisher.topic_type for publisher in publishers}
-        return (
-            f'{len(publishers)} publish it as {", ".join(sorted(kinds))}; is the camera on? '
-            f'With images above 512 KiB {cure_for_loss(1 << 20)}'
-        )
+    """Say why nothing comes on an image topic that the node subscribes to, with the cure."""
     base, _, suffix = topic.rpartition('/')
     raw = base if suffix in TRANSPORTS else topic
+    kinds = {each.topic_type for each in node.get_publishers_info_by_topic(topic)}
+    wanted = {
+        each.topic_type
+        for each in node.get_subscriptions_info_by_topic(topic)
+        if (each.node_namespace, each.node_name) == (node.get_namespace(), node.get_name())
+    }
+    if kinds and wanted and not kinds & wanted:
+        cure = 'give a topic of images'
+        if kinds & IMAGE_KINDS:
+            cure = f'give the topic as {raw}, and the transport of this camera as it is'
+        return f'it is published as {", ".join(sorted(kinds))}; {cure}'
+    if kinds:
+        return (
+            'it is published, but no image comes; is the camera on? '
+            f'With images above 512 KiB {cure_for_loss(1 << 20)}'
+        )
     for transport in TRANSPORTS:
         other = raw if transport == 'raw' else f'{raw}/{transport}'
         if node.count_publishers(other):
             return f'but {other} is published: set the transport of this camera to {transport}'
-    return 'nobody publishes it; remap it to the topic of your camera'
+    if images := _published_images(node):
+        there = ', '.join(images[:MOST_NAMED]) + (', ...' if len(images) > MOST_NAMED else '')
+        return f'nobody publishes it; remap it to the topic of your camera; there are {there}'
+    return (
+        'nobody publishes it, nor any other image; is the driver running, with ROS_DOMAIN_ID '
+        f'{os.environ.get("ROS_DOMAIN_ID") or 0} and the same discovery range?'
+    )
+
+
+def _published_images(node: Node) -> list[str]:
+    """Return the image topics of others."""
+    own = f'{node.get_fully_qualified_name()}/'
+    return [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if IMAGE_KINDS & set(types) and not name.startswith(own) and node.count_publishers(name)
+    ]
