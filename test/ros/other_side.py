@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from tpf_tracker_ros.ros.conversion import nanoseconds, to_image_message
 from tpf_tracker_ros.ros.graph import spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import Detection2D, Detection2DArray, to_box, to_detection
-from tpf_tracker_ros.ros.node import TrackerNode
+from tpf_tracker_ros.ros.node import SUCCESS, TrackerNode
 from tpf_tracker_ros.ros.outputs import LATCHED
 
 PERIOD = 33_333_333
@@ -168,7 +168,7 @@ def running_node(capfd, **values):
     rclpy.init(context=context)
     node = TrackerNode(context=context, parameter_overrides=overrides)
     if values.get('autostart', True):
-        assert node.start()
+        assert node.trigger_configure() == SUCCESS == node.trigger_activate()
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin)

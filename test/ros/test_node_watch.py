@@ -137,11 +137,14 @@ def test_a_frozen_and_a_blank_thermal_camera_are_noticed_and_left_out(tracker_no
 
     frozen, blank = scene(0)[1], np.full_like(scene(0)[1], 7300)
     # The weights of the package: they stay on the target.
-    with tracker_node(init_box='60,50,24,20', checkpoint='') as graph:
+    with tracker_node(checkpoint='') as graph:
         graph.connected()
         words = 'images on /thermal/image_raw stay the same'
         status = until_said(graph, 'thermal', words, lambda _: send(frozen))
-        assert status.level == WARN
+        assert status.level == WARN and 'tracking' not in status.message  # no target yet
+        assert graph.set(init_box='60,50,24,20') == ['']
+        words += ' (a shutter, or a camera that hangs); tracking by rgb alone'
+        until_said(graph, 'thermal', words, lambda _: send(frozen))
         graph.until(lambda: graph.status('modality') == 'rgb', 'modality')
         assert graph.logged('target 1 is now tracked by rgb')
         rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 from tpf_tracker_ros.core.boxes import check_box, parse_target
 from tpf_tracker_ros.core.errors import import_fault, TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.frozen import FrozenWatch
 from tpf_tracker_ros.core.pairing import FramePairer, pairing_settings
 from tpf_tracker_ros.ros import parameters
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter
@@ -110,6 +111,7 @@ class TrackerNode(LifecycleNode):
         self._converter: PairConverter | None = None
         self._inputs: list[Callable[[], object]] = []  # each destroys one
         self._outputs: Outputs | None = None
+        self._frozen = FrozenWatch()  # while there is no target; then the tracker has its own
         super().__init__(
             'tpf_tracker', automatically_declare_parameters_from_overrides=True, **options
         )
@@ -132,10 +134,6 @@ class TrackerNode(LifecycleNode):
         ]
 
     # ---- lifecycle ----
-
-    def start(self) -> bool:
-        """Configure and activate; False where one of them failed and has said why."""
-        return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
 
     @_transition
     def on_configure(self) -> None:
@@ -170,6 +168,7 @@ class TrackerNode(LifecycleNode):
             render=self._outputs.images,
             report=self._report,
             follow=self._follow,
+            inspect=self._inspect,
             initial=self._initial_target(),
             history_mb=self._values['target_history_mb'],
         )
@@ -374,6 +373,11 @@ class TrackerNode(LifecycleNode):
                     self._health.trouble(camera, 'left out', f'{FROZEN}; tracking by {used} alone')
                 elif camera not in used:
                     self._health.trouble(camera, 'left out', f'{BLANK}; tracking by {used} alone')
+
+    def _inspect(self, pair: FramePair) -> None:
+        """Tell of a frozen camera before there is a target."""
+        if frozen := self._frozen.judge(pair, self._values['tracker.frozen_ms']):
+            self._health.trouble(frozen, 'left out', FROZEN)
 
     def _publish_state(self, state: Detection2D) -> None:
         if self._outputs:

@@ -25,6 +25,7 @@ from tpf_tracker_ros.tracking.tracker import Tracker, TrackResult, TrackState
 STAMP_TOLERANCE_NS = 100_000_000
 # Most pairs tracked between the one that a target names and the newest.
 CATCH_UP = 8
+LOOK = 0.5  # s between the pairs that are looked at while there is no target
 CLOSE_TIMEOUT = 5.0  # s for the step in hand, before its thread is given up
 
 
@@ -70,8 +71,10 @@ class Worker:
     increase within an epoch. render: called after that with the newest one, in a thread that
     yields to tracking. report: called with one line when something went wrong, from either
     thread. follow: called before publish with each Step, those of the past too, and with None
-    when a command has dropped the target. initial: start on it in the first pair, and again after
-    each backward jump of time. history_mb: pairs kept, so that a target may name a past one.
+    when a command has dropped the target. inspect: called with a FramePair now and then while
+    there is no target: what is wrong with the cameras is to be known before. initial: start on it
+    in the first pair, and again after each backward jump of time. history_mb: pairs kept, so that
+    a target may name a past one.
     """
 
     def __init__(
@@ -83,12 +86,14 @@ class Worker:
         render: Callable[[Step], None],
         report: Callable[[str], None],
         follow: Callable[[Step | None], None] = lambda step: None,
+        inspect: Callable[[FramePair], None] = lambda pair: None,
         initial: Target | None = None,
         history_mb: float = 64,
     ) -> None:
         self._tracker = tracker
         self._convert, self._publish = convert, publish
-        self._render, self._report, self._followed = render, report, follow
+        self._render, self._report = render, report
+        self._followed, self._inspect = follow, inspect
         self._initial = initial
         self.latencies = Latencies()
         self.submitted = self.dropped = self.finished = 0
@@ -115,6 +120,7 @@ class Worker:
         self._done: int | None = None  # stamp of the latest pair tracked in this epoch
         self._shown: int | None = None  # of the latest one published
         self._epoch = 0
+        self._looked_at = -LOOK  # time.perf_counter() seconds
         self._wanted = self._initial_target()
         self._thread = threading.Thread(target=self._run, name='tracker', daemon=True)
         self._thread.start()
@@ -278,7 +284,9 @@ class Worker:
     def _advance(self, paired: Paired) -> None:
         """Track this pair, or only pass it on when there is no target."""
         step = Step(paired, self._convert)
-        if self._tracker.state is not TrackState.IDLE:
+        if self._tracker.state is TrackState.IDLE:
+            self._guarded(self._look, step)
+        else:
             with self.latencies.timed('convert'):
                 pair = step.pair
             if pair.size != self._size:
@@ -290,6 +298,11 @@ class Worker:
             with self.latencies.timed('track'):
                 step.result = self._tracker.track(pair)
         self._finish(step)
+
+    def _look(self, step: Step) -> None:
+        if time.perf_counter() - self._looked_at >= LOOK:
+            self._looked_at = time.perf_counter()
+            self._inspect(step.pair)
 
     def _finish(self, step: Step) -> None:
         """Publish the step, unless one of its stamp is out already or nobody waits any more."""
