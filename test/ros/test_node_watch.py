@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 from other_side import BOX, boxes, header, PERIOD, scene, stamps
 import pytest
+import rclpy
 from rclpy.time import Time
 from tpf_tracker_ros.ros import worker
 from tpf_tracker_ros.ros.conversion import to_image_message
@@ -169,6 +170,12 @@ def test_the_diagnostics_of_two_nodes_can_be_told_apart(tracker_node):
         status = graph.health['tracker']
         assert status.name == 'tpf_tracker: tracker'
         assert status.hardware_id == '/rgb/image_raw'
+        other = rclpy.create_node('tpf_tracker', context=graph.node.context)
+        graph.until(lambda: 'another node /tpf_tracker, whose' in graph.says('tracker'), 'name')
+        other.destroy_node()
+        assert graph.set(use_sim_time=True) == ['']
+        graph.until(lambda: 'nothing comes on /clock' in graph.says('tracker'), 'clock')
+        assert graph.logged('another node /tpf_tracker') and graph.logged('comes on /clock')
 
 
 @pytest.mark.parametrize('mode', ['rgb', 'rgb+thermal'])

@@ -14,7 +14,7 @@ from tpf_tracker_ros.system.process import resident_mb
 from tpf_tracker_ros.tracking.tracker import TrackState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-ALIVE = 'images arrive'
+ALIVE, FINE = 'images arrive', 'nothing to complain of'
 # A complaint about rates, stamps and losses must last, since each start and each hiccup has some.
 SETTLE = 2.5  # s
 MUCH_LOST = 0.2  # share
@@ -110,22 +110,27 @@ class Health:
         state: str,
         stalled: str | None,
         warning: str | None,
+        confusion: str | None,
         reason: Callable[[str], str],
     ) -> list[DiagnosticStatus]:
         """
         Return the content of /diagnostics: tracker, pairing, and one status for each camera.
 
         stalled: what the watchdog says. warning: what looks wrong about the latest images.
+        confusion: what looks wrong about the graph around.
         reason: says why nothing comes on a topic.
         """
-        tracker = self.tracking(worker, pairer, state)
+        tracker, confusion = self.tracking(worker, pairer, state), self._settle('graph', confusion)
         if stalled:
             tracker.level, tracker.message = ERROR, stalled
         elif time.perf_counter() - self._problem_at < NOTED:
             tracker.level, tracker.message = WARN, self._problem
+        elif confusion:
+            tracker.level, tracker.message = WARN, confusion
         cameras = [self._camera(camera, reason) for camera in self.cameras.values()]
         pairing = self._pairing(pairer, warning)
-        for status in (pairing, *cameras):
+        graph = self._status('graph', WARN if confusion else OK, confusion or FINE, {})
+        for status in (graph, pairing, *cameras):
             self._log_change(status)
         return [tracker, pairing, *cameras]
 
@@ -149,7 +154,7 @@ class Health:
         return self._status(
             'pairing',
             WARN if problem else OK,
-            problem or 'nothing to complain of',
+            problem or FINE,
             {'pairs': pairer.paired, **counts},
         )
 

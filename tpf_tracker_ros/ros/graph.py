@@ -74,6 +74,23 @@ def wait_until(
     return result
 
 
+def what_confuses(node: Node) -> str | None:
+    """Say what of the graph around a node is likely not meant, with the cure."""
+    name = node.get_fully_qualified_name()
+    if node.get_node_names_and_namespaces().count((node.get_name(), node.get_namespace())) > 1:
+        return (
+            f'there is another node {name}, whose topics and services mix with those of this one; '
+            'stop it, or start one of them with namespace:=robot1 (one that was killed leaves in '
+            'half a minute)'
+        )
+    if node.get_parameter('use_sim_time').value and not node.get_clock().now().nanoseconds:
+        return (
+            'use_sim_time is true, but nothing comes on /clock; play with ros2 bag play --clock, '
+            'or set use_sim_time to false'
+        )
+    return None
+
+
 def why_silent(node: Node, topic: str) -> str:
     """Say why nothing comes on an image topic that the node subscribes to, with the cure."""
     base, _, suffix = topic.rpartition('/')

@@ -28,7 +28,7 @@ from tpf_tracker_ros.ros import parameters
 from tpf_tracker_ros.ros.conversion import Frame, nanoseconds, PairConverter
 from tpf_tracker_ros.ros.diagnostics import Health
 from tpf_tracker_ros.ros.events import Events
-from tpf_tracker_ros.ros.graph import why_silent
+from tpf_tracker_ros.ros.graph import what_confuses, why_silent
 from tpf_tracker_ros.ros.journal import Journal, kind_of
 from tpf_tracker_ros.ros.messages import (
     best,
@@ -426,6 +426,7 @@ class TrackerNode(LifecycleNode):
                 state=self._events.state,
                 stalled=self._stalled,
                 warning=self._converter.warning,
+                confusion=what_confuses(self),
                 reason=functools.partial(why_silent, self),
             )
         else:
