@@ -1,7 +1,7 @@
 """What is in a bag, and what the tracker would make of it: the text of `tpf bag info`."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ BAR = 40  # characters
 GAP = 1.5  # median periods
 
 
-def describe(path: Path | str) -> str:
+def describe(path: Path | str, open_bag: Callable[[Path | str], BagSequence] = BagSequence) -> str:
     """
     Topics with rates and gaps, the pairs that would be tracked, and their skew in time.
 
-    Raises TpfError on what is no bag; a bag that cannot be tracked is described all the same.
+    open_bag: how the tracker would open it. Raises TpfError on what is no bag; a bag that cannot
+    be tracked is described all the same.
     """
     bag = Bag(path)
     times = defaultdict(list)
@@ -27,7 +28,7 @@ def describe(path: Path | str) -> str:
         times[message.topic].append(message.time)
     lines = [*_summary(bag, times), '', *_topics(bag, times), '']
     try:
-        lines += _pairs(BagSequence(path))
+        lines += _pairs(open_bag(path))
     except TpfError as error:
         lines.append(f'cannot be tracked: {error}')
     return '\n'.join(lines)

@@ -15,10 +15,18 @@ from tpf_tracker_ros.cli.evaluate import evaluate, run
 from tpf_tracker_ros.cli.model import bench, export_model, import_weights, models
 from tpf_tracker_ros.cli.track import demo, replay, track
 from tpf_tracker_ros.cli.train import train
+from tpf_tracker_ros.cli.words import examples
 from tpf_tracker_ros.core.errors import import_fault, TpfError
 
 
-@click.group(context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 99})
+@click.group(
+    context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 99},
+    epilog=examples(
+        'tpf demo',
+        'tpf track flight.mcap --init 310,200,24,18 --out result',
+        'tpf track --help',
+    ),
+)
 @click.version_option(__version__, prog_name='tpf')
 def tpf() -> None:
     """Track one target in RGB and thermal images: live over ROS 2, from bags, from folders."""

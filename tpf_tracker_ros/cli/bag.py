@@ -1,23 +1,27 @@
 """Bags: looked into, made from sequences, the other way round."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
-from tpf_tracker_ros.cli.words import examples
+from tpf_tracker_ros.cli.words import bag_options, examples
 
 
-@click.group()
+@click.group(epilog=examples('tpf bag info flight.mcap'))
 def bag() -> None:
     """Look into bags, make them from sequences, and the other way round."""
 
 
 @bag.command(epilog=examples('tpf bag info flight.mcap'))
 @click.argument('path', metavar='BAG', type=click.Path(path_type=Path))
-def info(path: Path) -> None:
+@bag_options
+def info(path: Path, **options: Any) -> None:
     """Show topics, rates and gaps, and which frames would be tracked as pairs."""
     from tpf_tracker_ros.bags.info import describe
+    from tpf_tracker_ros.cli.source import open_bag
 
-    click.echo(describe(path))
+    click.echo(describe(path, partial(open_bag, **options)))
 
 
 @bag.command(epilog=examples('tpf bag from-sequence LasHeR/testingset/leftgirl leftgirl.mcap'))
@@ -36,24 +40,10 @@ def from_sequence(sequence: Path, out: Path, compression: str | None, force: boo
 @bag.command(epilog=examples('tpf bag export flight.mcap sequences/flight'))
 @click.argument('path', metavar='BAG', type=click.Path(path_type=Path))
 @click.argument('folder', metavar='DIR', type=click.Path(path_type=Path))
-@click.option(
-    '--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
-)
-@click.option(
-    '--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
-)
-@click.option('--thermal-offset-ms', default=0.0, help='Added to thermal stamps for pairing. [0]')
-def export(
-    path: Path,
-    folder: Path,
-    rgb_topic: str | None,
-    thermal_topic: str | None,
-    thermal_offset_ms: float,
-) -> None:
+@bag_options
+def export(path: Path, folder: Path, **options: Any) -> None:
     """Write a bag's frame pairs as a benchmark sequence's folder in LasHeR's layout."""
     from tpf_tracker_ros.bags.convert import sequence_to_folder
-    from tpf_tracker_ros.bags.reader import BagSequence
+    from tpf_tracker_ros.cli.source import open_bag
 
-    offset = round(thermal_offset_ms * 1e6)
-    sequence = BagSequence(path, rgb_topic, thermal_topic, thermal_offset_ns=offset)
-    sequence_to_folder(sequence, folder)
+    sequence_to_folder(open_bag(path, **options), folder)

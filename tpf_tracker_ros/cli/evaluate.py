@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import click
-from tpf_tracker_ros.cli.words import examples, tracker_settings
-from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
+from tpf_tracker_ros.cli.words import (
+    checkpoint_option,
+    device_option,
+    examples,
+    model_option,
+    tracker_settings,
+)
 
 DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav, antiuav'
 
@@ -18,9 +23,9 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav, antiuav'
 @click.option('--dataset', required=True, help=f'{DATASETS}, visevent.')
 @click.option('--root', required=True, type=click.Path(path_type=Path), help='Of its sequences.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
-@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
-@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@model_option
+@checkpoint_option
+@device_option
 @click.option('--sequences', type=click.Path(path_type=Path), help='List of names. [all]')
 @click.option('--processes', type=click.IntRange(1), help='On this machine. [1]')
 @click.option('--ray', metavar='ADDRESS', help="Of a Ray cluster; 'local' makes one here.")

@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import click
-from tpf_tracker_ros.cli.words import examples, tracker_settings
-from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
+from tpf_tracker_ros.cli.words import (
+    checkpoint_option,
+    device_option,
+    examples,
+    model_option,
+    tracker_settings,
+)
 
 
-@click.command()
+@click.command(epilog=examples('tpf models'))
 def models() -> None:
     """List what can be loaded: parameters, and where the weights come from."""
     import torch
@@ -27,11 +32,11 @@ def models() -> None:
         'tpf bench', 'tpf bench --model tpf_base --json base.json', 'tpf bench --against-plain'
     )
 )
-@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
+@model_option
 @click.option(
     '--checkpoint', type=click.Path(path_type=Path), help='Weights. [packaged or random]'
 )
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
+@device_option
 @click.option('--frames', type=click.IntRange(20), default=150, show_default=True)
 @click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write all numbers.')
 @click.option(
@@ -99,11 +104,11 @@ def _bench(
     'export',
     epilog=examples(
         'tpf export --model tpf_nano --out nano_onnx',
-        'tpf track flight.mcap --init 310,200,24,18 --out result --checkpoint tiny_onnx',
+        'tpf track flight.mcap --init 310,200,24,18 --out result --checkpoint nano_onnx',
     ),
 )
-@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
-@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
+@model_option
+@checkpoint_option
 @click.option(
     '--format', 'form', type=click.Choice(['onnx', 'torchscript']), default='onnx',
     show_default=True,

@@ -1,6 +1,7 @@
 """Tracking: in files, live, as a demo."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 from tpf_tracker_ros.cli.console import (
@@ -10,7 +11,14 @@ from tpf_tracker_ros.cli.console import (
     INIT,
     target_of,
 )
-from tpf_tracker_ros.cli.words import examples, tracker_settings
+from tpf_tracker_ros.cli.words import (
+    bag_options,
+    checkpoint_option,
+    device_option,
+    examples,
+    model_option,
+    tracker_settings,
+)
 from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 
 
@@ -26,17 +34,10 @@ from tpf_tracker_ros.tracking.config import DEFAULT_MODEL
 @click.option('--thermal', type=click.Path(path_type=Path), help='Folder of images or video.')
 @click.option('--init', help=INIT)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
-@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
-@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-@click.option(
-    '--rgb-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
-)
-@click.option(
-    '--thermal-topic', help="Topic in a bag; '' leaves the camera out. [found by its pixels]"
-)
-@click.option('--slop-ms', type=click.FloatRange(0), help='Most ms between paired images. [15]')
-@click.option('--thermal-offset-ms', type=float, help='Added to thermal stamps for pairing. [0]')
+@model_option
+@checkpoint_option
+@device_option
+@bag_options
 @click.option('--homography', help='Nine numbers with commas, thermal px to rgb px. [registered]')
 @click.option('--frames', type=click.IntRange(1), help='Stop after so many frames.')
 @click.option('--video', type=click.Path(path_type=Path), help='Write an mp4 with the boxes.')
@@ -52,10 +53,6 @@ def track(
     model: str,
     checkpoint: Path | None,
     device: str,
-    rgb_topic: str | None,
-    thermal_topic: str | None,
-    slop_ms: float | None,
-    thermal_offset_ms: float | None,
     homography: str | None,
     frames: int | None,
     video: Path | None,
@@ -63,6 +60,7 @@ def track(
     address: str,
     port: int,
     settings: dict,
+    **bag: Any,
 ) -> None:
     """
     Track in a bag, a benchmark sequence's folder, or folders of images and videos.
@@ -77,17 +75,8 @@ def track(
     from tpf_tracker_ros.tracking.offline import track_to_files
 
     tracker = load_tracker(model, device=device, checkpoint=checkpoint, **settings)
-    sequence = open_source(
-        source,
-        rgb=rgb,
-        thermal=thermal,
-        rgb_topic=rgb_topic,
-        thermal_topic=thermal_topic,
-        slop_ms=slop_ms,
-        thermal_offset_ms=thermal_offset_ms,
-        homography=homography,
-        second=tracker.second,
-    )
+    cameras = {'rgb': rgb, 'thermal': thermal, 'homography': homography, **bag}
+    sequence = open_source(source, second=tracker.second, **cameras)
     first, box = target_of(init, sequence, address, port)
     report = track_to_files(
         tracker, sequence, box, out, first=first, frames=frames, video=video, fused=fused
@@ -135,14 +124,10 @@ def demo(out: Path, seed: int, model: str, show: bool, address: str, port: int) 
 @click.argument('bag', type=click.Path(path_type=Path))
 @click.option('--init', help=INIT)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
-@click.option('--model', default=DEFAULT_MODEL, show_default=True, help='See: tpf models.')
-@click.option('--checkpoint', type=click.Path(path_type=Path), help='Weights. [the packaged ones]')
-@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N.')
-@click.option('--rgb-topic', help="Topic in the bag; '' leaves it out. [found by its pixels]")
-@click.option('--thermal-topic', help="Topic in the bag; '' leaves it out. [found by its pixels]")
-@click.option(
-    '--thermal-offset-ms', default=0.0, help='Added to thermal stamps for pairing. [0]'
-)  # fmt: skip
+@model_option
+@checkpoint_option
+@device_option
+@bag_options
 @click.option(
     '--rate', default=1.0, show_default=True, type=click.FloatRange(0, min_open=True),
     help='Times as fast as recorded.',
@@ -157,14 +142,14 @@ def replay(
     model: str,
     checkpoint: Path | None,
     device: str,
-    rgb_topic: str | None,
-    thermal_topic: str | None,
-    thermal_offset_ms: float,
     rate: float,
     show: bool,
     address: str,
     port: int,
     settings: dict,
+    rgb_topic: str | None,
+    thermal_topic: str | None,
+    **pairing: float | None,
 ) -> None:
     """
     Send a bag through the live node over ROS 2; needs no `ros2 bag`.
@@ -174,14 +159,13 @@ def replay(
     from tpf_tracker_ros.ros.interfaces import ensure_vision_msgs
 
     ensure_vision_msgs()
-    from tpf_tracker_ros.bags.reader import BagSequence
+    from tpf_tracker_ros.cli.source import open_bag
     from tpf_tracker_ros.ros.replay.demo import replay_with_report
 
-    offset = round(thermal_offset_ms * 1e6)
-    sequence = BagSequence(bag, rgb_topic, thermal_topic, thermal_offset_ns=offset)
+    sequence = open_bag(bag, rgb_topic=rgb_topic, thermal_topic=thermal_topic, **pairing)
     first, box = target_of(init, sequence, address, port)
     parameters = {'model': model, 'device': device, 'checkpoint': str(checkpoint or '')}
-    parameters |= {'thermal_offset_ms': thermal_offset_ms} if offset else {}
+    parameters |= {name: ms for name, ms in pairing.items() if ms is not None}
     parameters |= {f'tracker.{name}': value for name, value in settings.items()}
     with console(show, address, port) as needed:
         parameters |= needed

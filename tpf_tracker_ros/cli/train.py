@@ -75,7 +75,7 @@ def _runner(entry: Any) -> Callable[..., None]:
     return run
 
 
-@click.group(cls=_Stages)
+@click.group(cls=_Stages, epilog=examples('tpf train supervised --out runs/mine'))
 def train() -> None:
     """Train a model; a run that was interrupted goes on where it stopped."""
 
