@@ -121,7 +121,7 @@ class Response(Supervised):
 
 
 def divergence(score: Tensor, wanted: Tensor) -> Tensor:
-    """KL divergence (B,) of score maps (B, 1, G, G) from the wanted ones, by the target's mass."""
+    """How far score maps (B, 1, G, G) are from wanted ones: KL (B,), by the target's mass."""
     score = score.clamp(1e-4, 1 - 1e-4)
     apart = wanted * (wanted / score).log() + (1 - wanted) * ((1 - wanted) / (1 - score)).log()
     return apart.flatten(1).sum(1) / (1 + wanted.flatten(1).sum(1))
