@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.training import experts
 from tpf_tracker_ros.training.experts import (
     box_mean,
     from_pyramid,
@@ -77,6 +78,14 @@ def test_a_laplacian_pyramid_rebuilds_the_image(size):
 def test_a_guided_filter_without_eps_is_the_identity_on_its_guide():
     image = images(1, 1, 40, 50).double()
     torch.testing.assert_close(guided_filter(image, image, 3, 0.0), image, atol=1e-6, rtol=0)
+
+
+def test_a_wide_mean_is_that_of_a_pooling(monkeypatch):
+    image = images(2, 1, 33, 47)
+    wide = box_mean(image, 12)
+    monkeypatch.setattr(experts, 'WIDE', 12)
+    torch.testing.assert_close(wide, box_mean(image, 12), atol=1e-6, rtol=0)
+    assert not torch.equal(wide, image)
 
 
 def test_a_guided_filter_with_a_large_eps_is_a_mean_of_means():

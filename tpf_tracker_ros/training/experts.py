@@ -16,6 +16,8 @@ from tpf_tracker_ros.core.errors import TpfError
 
 Fuse = Callable[[Tensor, Tensor], Tensor]
 
+WIDE = 8  # px; beyond it two matrix products are faster than a pooling, whose time grows with it
+
 _EXPERTS: dict[str, Fuse] = {}
 
 
@@ -169,9 +171,19 @@ def guided_filter(guide: Tensor, image: Tensor, radius: int, eps: float) -> Tens
 
 def box_mean(image: Tensor, radius: int) -> Tensor:
     """Mean over a square of side 2 radius + 1; at the border, over what lies inside."""
+    if radius > WIDE:
+        down, across = (_band(side, radius, image) for side in image.shape[-2:])
+        return down @ image @ across.mT
     side = 2 * radius + 1
     rows = F.avg_pool2d(image, (1, side), 1, (0, radius), count_include_pad=False)
     return F.avg_pool2d(rows, (side, 1), 1, (radius, 0), count_include_pad=False)
+
+
+def _band(size: int, radius: int, like: Tensor) -> Tensor:
+    """Matrix (size, size) that takes the mean over all that is at most radius away."""
+    at = torch.arange(size, device=like.device)
+    near = ((at[:, None] - at).abs() <= radius).to(like.dtype)
+    return near / near.sum(1, keepdim=True)
 
 
 def _weighted(layers: list[Tensor], weights: list[Tensor]) -> Tensor:
