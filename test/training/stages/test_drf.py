@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import create_model, packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.tpf import Tpf, TpfConfig
@@ -123,3 +124,24 @@ def test_a_map_is_uninformative_when_it_is_flat_and_the_head_learns_nothing_from
     peak = torch.tensor([[[[0.8, 0.1], [0.05, 0.05]]]])
     wanted = sum(0.25 * math.log(0.25 / p) for p in (0.8, 0.1, 0.05, 0.05))
     assert uninformative(Peak(), peak).item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_projector_of_fixed_rank_leaves_neither_part_empty(tmp_path):
+    training = Trainer(Drf, replace(CONFIG, relevant_rank=72), tmp_path)
+    assert set(training.network) == {'model', 'relevant'}
+    start = training.network['relevant'].weight.detach().clone()
+    row = training.train(2)
+    assert row['orthogonality'] < 1e-4 and row['reconstruction'] < 1e-6
+    weight = training.network['relevant'].weight.detach()
+    assert not torch.equal(weight, start)
+    torch.testing.assert_close(weight @ weight, weight, atol=1e-5, rtol=0)
+    assert torch.linalg.matrix_rank(weight, tol=1e-3) == 72
+    # It starts on what the head reads most.
+    kernels = [m[0].weight for m in (training.stage.model.box_head.conv1_ctr,)]
+    read = torch.cat([k.detach().flatten(2).permute(0, 2, 1).flatten(0, 1) for k in kernels])
+    assert (read @ start).norm() > 0.9 * read.norm()
+
+
+def test_a_projector_without_a_rest_is_refused():
+    with pytest.raises(TpfError, match='relevant_rank is 96'):
+        Drf(replace(CONFIG, relevant_rank=96), torch.Generator(), torch.Generator())
