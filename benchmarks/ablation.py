@@ -2,41 +2,65 @@
 What each part of the training brings: the same budget for every variant, several seeds.
 
     python benchmarks/ablation.py --start FIRST --adapter MAD --pairs PAIRS --out runs/ablation
+    python benchmarks/ablation.py --model tpf_nano --pairs PAIRS --out runs/ablation_nano --films 0
 
-Every variant starts from the backbone and head of --start and trains all of it on the synthetic
-world: with plain averaging instead of an adapter, with a fresh adapter, with the adapter of
-stage 1 (--adapter, made by `tpf train mad`), and with that and DRF; the last is also tracked
-without NDTU. Measured on films of the world and, with --pairs, on scenes panned over real pairs,
-whose seeds nothing was trained or tuned on. Runs go on where they were interrupted.
+tpf_tiny: every variant starts from the backbone and head of --start and trains all of it on the
+synthetic world: with plain averaging instead of an adapter, with a fresh adapter, with the adapter
+of stage 1 (--adapter, made by `tpf train mad`), and with that and DRF.
+
+tpf_nano: the tracker is frozen, so plain averaging and the adapter of stage 1 as it is need no
+training; a fresh adapter, that of stage 1, and that with DRF are trained through the tracker by
+`tpf train response`, with real images.
+
+Each is also tracked without NDTU. Measured on films of the world and, with --pairs, on scenes
+panned over real pairs and on cut-outs moving over them, of the development seed and of the
+reporting one; 'fade': RGB goes almost dark and comes back, then thermal contrast does. Runs go on
+where they were interrupted.
 """
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 import json
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn, Tensor
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.core.sequence import Sequence
+from tpf_tracker_ros.data.cutouts import cutout_set
 from tpf_tracker_ros.data.film import WorldSequence
-from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
+from tpf_tracker_ros.data.panned import panned_set
 from tpf_tracker_ros.evaluation.metrics import success_auc
 from tpf_tracker_ros.evaluation.runner import run_sequence
+from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models.checkpoint import load_weights, save_weights
+from tpf_tracker_ros.models.nano import TpfNano
 from tpf_tracker_ros.tracking.load import load_tracker
-from tpf_tracker_ros.training.samples.world import WorldConfig
-from tpf_tracker_ros.training.stages.drf import Drf, DrfConfig
+from tpf_tracker_ros.training.config import read_config
+from tpf_tracker_ros.training.samples.world import Batch, WorldConfig
+from tpf_tracker_ros.training.stage import EXPERIMENTS
+from tpf_tracker_ros.training.stages.drf import Drf, DrfConfig, from_uniform, Projector
+from tpf_tracker_ros.training.stages.response import Answer, Response, ResponseConfig
 from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
 from tpf_tracker_ros.training.trainer import Trainer
 
 HELD_OUT = 200  # first seed of the films
-PANNED_SEED = 300
-FULL = 'PFA, MAD, DRF'
+SEEDS = {'dev': 7, 'report': 0}  # of the pairs: settings were chosen on the first
+FADED = 0.06  # of the light and of the thermal contrast is left where a camera has faded most
+READ_NOISE = 2.0  # grey levels
 
 
 class Filmed:
-    """A sequence kept in memory: every variant tracks it again."""
+    """A sequence kept in memory, since every variant tracks it again; fade: see fade_pair."""
 
-    def __init__(self, sequence) -> None:
-        self.name, self.ground_truth = sequence.name, sequence.ground_truth
-        self.pairs = list(sequence)
+    def __init__(self, sequence: Sequence, frames: int | None = None, *, fade: bool) -> None:
+        self.name, self.ground_truth = sequence.name, sequence.ground_truth[:frames]
+        self.pairs = [pair for pair, _ in zip(sequence, self.ground_truth)]
+        if fade:
+            times = np.linspace(0, 1, len(self.pairs))
+            self.pairs = [fade_pair(*each) for each in zip(self.pairs, times)]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -45,50 +69,146 @@ class Filmed:
         return iter(self.pairs)
 
 
-def variants(args: argparse.Namespace) -> dict[str, tuple[type, SupervisedConfig]]:
+def fade_pair(pair: FramePair, time: float) -> FramePair:
+    """RGB loses its light and has it back in the first half of 0..1, thermal contrast later."""
+    rng = np.random.default_rng(pair.stamp)
+    left = 1 - (1 - FADED) * np.sin(2 * np.pi * time) ** 2
+    light, contrast = (left, 1.0) if time < 0.5 else (1.0, left)
+
+    def read(image: np.ndarray) -> np.ndarray:
+        return np.clip(image + rng.normal(0, READ_NOISE, image.shape), 0, 255).astype(np.uint8)
+
+    level = pair.thermal.mean()
+    thermal = read(level + (pair.thermal - level) * contrast)
+    return FramePair(read(pair.rgb * light), thermal, stamp=pair.stamp)
+
+
+class DecoupledResponse(Response):
+    """
+    DRF through a frozen tracker: its head sees a part of the search features of fixed rank.
+
+    That part must answer as the teacher does, and the rest must tell nothing of the target.
+    """
+
+    columns = (*Response.columns, 'uninformative', 'left')
+    RANK, WEIGHT = 64, 0.05
+
+    def build(self) -> nn.ModuleDict:
+        """Return the network and the projector."""
+        model = super().build()
+        return nn.ModuleDict({'model': model, 'relevant': Projector(_readers(model), self.RANK)})
+
+    def group(self, name: str) -> str:
+        """Let the projector train."""
+        return 'projector' if name.startswith('relevant.') else super().group(name)
+
+    def finished(self, network: nn.Module) -> TpfNano:
+        """Return the network with the projector folded into what reads the search features."""
+        plain = create_model('tpf_nano')
+        plain.load_state_dict(network['model'].state_dict())
+        with torch.no_grad():
+            for reader in _readers(plain):
+                kept = reader[:, :, 0, 0] @ network['relevant'].weight
+                reader.copy_(kept[:, :, None, None])
+        return plain
+
+    def compute(self, batch: Batch) -> dict[str, Tensor]:
+        """Add what the rest of the features tells, and log its share of their energy."""
+        terms = super().compute(batch)
+        z, left, search = self._seen
+        apart = from_uniform(self.model.answer(z, left).score)
+        share = left.square().sum() / search.square().sum()
+        loss = terms['loss'] + self.WEIGHT * apart
+        return {**terms, 'loss': loss, 'uninformative': apart, 'left': share}
+
+    def answer(self, template: Tensor, search: Tensor) -> Answer:
+        """As the stage does; but what is trained answers from the relevant part alone."""
+        if not torch.is_grad_enabled():  # the teacher
+            return super().answer(template, search)
+        z, x = self.model.features(template), self.model.features(search)
+        relevant = self.network['relevant'](x)
+        self._seen = z[:, None], x - relevant, x
+        features = torch.cat([z.flatten(2), x.flatten(2)], 2).mT
+        return Answer(features, self.model.answer(z[:, None], relevant))
+
+
+def _readers(model: TpfNano) -> list[nn.Parameter]:
+    """Return the kernels (96, 96, 1, 1) through which the head sees search features."""
+    head = model.ban_head
+    parts = head.corr_pw_cls, head.corr_dw_cls, head.corr_pw_reg, head.corr_dw_reg
+    return [part.conv_search[0].weight for part in parts]
+
+
+Variants = dict[str, tuple[type, SupervisedConfig]]
+
+
+def variants(args: argparse.Namespace) -> Variants:
     """Name -> what to train, and its configuration but for the seed."""
     numbers = {
         'init_weights': str(args.start),
         'steps': args.steps,
         'batch': args.batch,
         'warmup': args.steps // 10,
-        'learning_rate': 5e-4,
         'ema': 0.98,
         'save_every': 100,
-        'world': WorldConfig(backgrounds=60, sprites=500),
     }
-    plain = SupervisedConfig(**numbers, init_adapter='fresh')
     taught = {'init_adapter': str(args.adapter)}
+    if args.model == 'tpf_nano':
+        path = EXPERIMENTS / 'tpf_nano_response.toml'
+        numbers |= taught | {'learning_rate': 3e-3, 'ema': 0.95}  # so few steps
+        config = replace(read_config(path, ResponseConfig), **numbers)
+        return {
+            'PFA': (Response, replace(config, init_adapter='fresh')),
+            'PFA, MAD': (Response, config),
+            'PFA, MAD, DRF': (DecoupledResponse, config),
+        }
+    numbers |= {'learning_rate': 5e-4, 'world': WorldConfig(backgrounds=60, sprites=500)}
+    plain = SupervisedConfig(**numbers, init_adapter='fresh')
     return {
         'averaging': (Supervised, replace(plain, train_adapter=False)),
         'PFA': (Supervised, plain),
         'PFA, MAD': (Supervised, replace(plain, **taught)),
-        FULL: (Drf, DrfConfig(**(numbers | taught))),
+        'PFA, MAD, DRF': (Drf, DrfConfig(**(numbers | taught))),
     }
+
+
+def untrained(args: argparse.Namespace) -> dict[str, Path]:
+    """Name -> weights of what needs no training."""
+    if args.model != 'tpf_nano':
+        return {}
+    averaging = create_model('tpf_nano')
+    load_weights(averaging, args.start, part=lambda key: averaging.group(key) != 'adapter')
+    path = args.out / 'averaging.safetensors'
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_weights(averaging, path)
+    return {'averaging': path, 'MAD alone': args.adapter}
 
 
 def films(args: argparse.Namespace) -> dict[str, list[Filmed]]:
     """Column of the table -> its sequences."""
-    columns = {
-        'world': [
-            Filmed(WorldSequence(HELD_OUT + i, frames=150, size=(480, 384)))
-            for i in range(args.films)
-        ]
-    }
-    if args.pairs:
-        chosen = panned_set(
-            args.pairs, count=args.panned, seed=PANNED_SEED, degradations=DEGRADATIONS
-        )
-        for sequence in chosen:
-            columns.setdefault(f'panned {sequence.degradation}', []).append(Filmed(sequence))
+    columns = {}
+    if args.films:
+        seeds = range(HELD_OUT, HELD_OUT + args.films)
+        worlds = (WorldSequence(seed, frames=150, size=(480, 384)) for seed in seeds)
+        columns['world'] = [Filmed(sequence, fade=False) for sequence in worlds]
+    if not args.pairs:
+        return columns
+    for half, seed in SEEDS.items():
+        for kind, make in {'panned': panned_set, 'cut-outs': cutout_set}.items():
+            for degradation in args.degradations:
+                fade = degradation == 'fade'
+                given = ('none',) if fade else (degradation,)
+                made = make(args.pairs, count=args.count, seed=seed, degradations=given)
+                shown = [Filmed(sequence, args.frames, fade=fade) for sequence in made]
+                columns[f'{half} {kind} {degradation}'] = shown
     return columns
 
 
 def measure(
-    weights: Path, columns: dict[str, list[Filmed]], device: str, **settings: float
+    weights: Path, columns: dict[str, list[Filmed]], args: argparse.Namespace, **settings: float
 ) -> dict[str, float]:
     """Mean success AUC in percent of each column."""
-    tracker = load_tracker('tpf_tiny', device=device, checkpoint=weights, **settings)
+    tracker = load_tracker(args.model, device=args.device, checkpoint=weights, **settings)
     means = {}
     for column, sequences in columns.items():
         runs = [(run_sequence(tracker, s)[0], s.ground_truth) for s in sequences]
@@ -97,44 +217,55 @@ def measure(
 
 
 def print_table(results: dict[str, list[dict[str, float]]]) -> None:
-    """Print Markdown: mean and deviation over the seeds."""
-    columns = list(next(iter(results.values()))[0])
-    print(f'| success AUC | {" | ".join(columns)} |\n|---{"|---" * len(columns)}|')
-    for name, rows in results.items():
+    """Print Markdown, a column for each variant: mean and deviation over the seeds."""
+    print(f'| success AUC | {" | ".join(results)} |\n|---{"|---" * len(results)}|')
+    for row in next(iter(results.values()))[0]:
         cells = []
-        for column in columns:
-            values = [row[column] for row in rows]
-            cells.append(f'{np.mean(values):.1f} ± {np.std(values):.1f}')
-        print(f'| {name} | {" | ".join(cells)} |')
+        for measured in results.values():
+            values = [each[row] for each in measured]
+            spread = f' ± {np.std(values):.1f}' if len(values) > 1 else ''
+            cells.append(f'{np.mean(values):.1f}{spread}')
+        print(f'| {row} | {" | ".join(cells)} |', flush=True)
+
+
+def weights_of(args: argparse.Namespace) -> Iterable[tuple[str, Path]]:
+    """Names and weights of all variants, trained where they are not yet."""
+    yield from untrained(args).items()
+    for seed in range(args.seeds):
+        for name, (stage, config) in variants(args).items():
+            folder = args.out / f'{name.replace(", ", "-")}-{seed}'
+            Trainer(stage, replace(config, seed=seed), folder, device=args.device).run()
+            yield name, folder / f'{args.model}.safetensors'
 
 
 def main() -> None:
     """Train what is not trained yet, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--start', type=Path, required=True, help='weights all start from')
-    parser.add_argument('--adapter', type=Path, required=True, help='weights of stage 1')
+    parser.add_argument('--model', choices=('tpf_tiny', 'tpf_nano'), default='tpf_tiny')
+    packaged = packaged_weights('tpf_nano')
+    parser.add_argument('--start', type=Path, default=packaged, help='weights all start from')
+    parser.add_argument('--adapter', type=Path, default=packaged, help='weights of stage 1')
     parser.add_argument('--pairs', type=Path, help='folder of registered pairs')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--steps', type=int, default=300)
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--films', type=int, default=6)
-    parser.add_argument('--panned', type=int, default=12, help='sequences, a quarter each')
+    parser.add_argument('--count', type=int, default=3, help='sequences of a column')
+    parser.add_argument('--frames', type=int, help='of each at most')
+    parser.add_argument('--degradations', nargs='+', default=['none', 'fade', 'switch'])
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
+    if args.model == 'tpf_tiny' and packaged in (args.start, args.adapter):
+        parser.error('tpf_tiny needs --start and --adapter, weights of its first two stages')
 
     columns, results = films(args), {}
-    for seed in range(args.seeds):
-        for name, (stage, config) in variants(args).items():
-            folder = args.out / f'{name.replace(", ", "-")}-{seed}'
-            Trainer(stage, replace(config, seed=seed), folder, device=args.device).run()
-            weights = folder / 'tpf_tiny.safetensors'
-            results.setdefault(name, []).append(measure(weights, columns, args.device))
-            if name == FULL:
-                without = measure(weights, columns, args.device, ndtu_interval=0)
-                results.setdefault(f'{FULL}, no NDTU', []).append(without)
+    for name, weights in weights_of(args):
+        results.setdefault(name, []).append(measure(weights, columns, args))
+        without = measure(weights, columns, args, ndtu_interval=0)
+        results.setdefault(f'{name}, no NDTU', []).append(without)
         print_table(results)
-        numbers = {key: getattr(args, key) for key in ('steps', 'batch', 'films', 'panned')}
+        numbers = {key: getattr(args, key) for key in ('model', 'steps', 'batch', 'count')}
         (args.out / 'ablation.json').write_text(json.dumps({**numbers, 'auc': results}, indent=1))
 
 
