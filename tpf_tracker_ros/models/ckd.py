@@ -28,6 +28,8 @@ class Ckd(TwoStreamNetwork):
         super().__init__(config)
         self.rgb_branch, self.tir_branch = config.stream(), config.stream()
         self.box_head = CentreHead(2 * config.dim, config.head_channels)
+        # So that its taps are a view of the weights (layers/head.py).
+        self.box_head.to(memory_format=torch.channels_last)
 
     def embed(self, rgb: Tensor, thermal: Tensor) -> Tensor:
         """Patch tokens (B, N, 2 D), RGB first, of normalised crops (B, 3, S, S)."""
@@ -48,6 +50,20 @@ class Ckd(TwoStreamNetwork):
 
         taps, if given, receives both streams' tokens (B, N, D) after each block.
         """
+        tokens, kept = self._tokens(templates, search, taps)
+        return self.rgb_branch.restore(tokens, kept)
+
+    def seen(self, templates: Tensor, search: Tensor) -> tuple[Tensor, ...]:
+        """Give the search tokens (B, n, 2 D) that are left, and their places (B, n)."""
+        return self._tokens(templates, search)
+
+    def answer(self, seen: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the maps of the head, whose first layer works on the tokens alone."""
+        return self.box_head.of_tokens(*seen, self.crops.search_grid)
+
+    def _tokens(
+        self, templates: Tensor, search: Tensor, taps: list[Pair] | None = None
+    ) -> tuple[Tensor, Tensor]:
         streams = self.rgb_branch, self.tir_branch
         placed = zip(streams, templates.chunk(2, -1), search.chunk(2, -1))
         tokens = [stream.place(z, x, 0.0) for stream, z, x in placed]
@@ -73,8 +89,7 @@ class Ckd(TwoStreamNetwork):
             if taps is not None:
                 taps.append(tuple(tokens))
         search = slice(count - skip, None)
-        maps = [s.restore(s.norm(x[:, search]), kept) for s, x in zip(streams, tokens)]
-        return torch.cat(maps, 1)
+        return torch.cat([s.norm(x[:, search]) for s, x in zip(streams, tokens)], -1), kept
 
 
 # A training file holds the teachers, too.

@@ -37,6 +37,14 @@ class TwoStreamNetwork(TrackingNetwork):
         """
         raise NotImplementedError
 
+    def seen(self, templates: Tensor, search: Tensor) -> tuple[Tensor, ...]:
+        """Give what answer takes; arguments of features."""
+        return (self.features(templates, search),)
+
+    def answer(self, seen: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the three maps of the head."""
+        return self.box_head(*seen)
+
     def similarity(self, templates: Tensor, search: Tensor) -> Tensor | None:
         """Similarity (B, Nx, K * Nz) of a stem that compares tokens like those of features."""
         return None
@@ -49,18 +57,18 @@ class TwoStreamNetwork(TrackingNetwork):
         """Head maps from the tokens of one or two templates (B, K, Nz, 2 D), see the contract."""
         z, x = templates.flatten(1, 2), self.embed(*merged.chunk(2, 1))
         similarity = self.similarity(z, x) if self.training else None
-        return Maps(*self.box_head(self.features(z, x)), similarity=similarity)
+        return Maps(*self.answer(self.seen(z, x)), similarity=similarity)
 
     def parts(
         self, templates: Tensor, rgb: Tensor, thermal: Tensor
     ) -> dict[str, Callable[[], object]]:
         """Name the parts of a search step in their order, see the contract."""
         z, x = templates.flatten(1, 2), self.embed(rgb, thermal)
-        features = self.features(z, x)
+        seen = self.seen(z, x)
         return {
             'embedding': lambda: self.embed(rgb, thermal),
-            'streams': lambda: self.features(z, x),
-            'head': lambda: self.box_head(features),
+            'streams': lambda: self.seen(z, x),
+            'head': lambda: self.answer(seen),
         }
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tpf_tracker_ros.models.layers.head import decode, hann_window
+from tpf_tracker_ros.models.layers.head import CentreHead, decode, hann_window
 
 
 def test_the_best_cell_gives_the_box():
@@ -24,6 +24,15 @@ def test_each_image_of_a_batch_is_decoded_by_itself():
     for i in range(3):
         alone, _ = decode(score[[i]], size[[i]], offset[[i]])
         torch.testing.assert_close(together[[i]], alone)
+
+
+def test_tokens_alone_give_the_maps_of_the_map_that_they_make():
+    head = CentreHead(6, 16).eval()
+    tokens, kept = torch.randn(2, 9, 6), torch.stack([torch.randperm(25)[:9] for _ in range(2)])
+    whole = torch.zeros(2, 25, 6).scatter(1, kept[..., None].expand(-1, -1, 6), tokens)
+    expected = head(whole.transpose(1, 2).unflatten(2, (5, 5)))
+    for found, each in zip(head.of_tokens(tokens, kept, 5), expected):
+        torch.testing.assert_close(found, each)
 
 
 def test_the_window_is_the_published_one():

@@ -1,7 +1,10 @@
 """The centre head of the OSTrack family: score, offset and size maps, and their decoding."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn, Tensor
+import torch.nn.functional as F
 
 
 def _branch(dim: int, channels: int, outputs: int) -> list[nn.Module]:
@@ -31,11 +34,19 @@ class CentreHead(nn.Module):
         nn.init.constant_(self.conv5_ctr.bias, -4.0)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._maps(lambda first: first(features))
+
+    def of_tokens(self, tokens: Tensor, kept: Tensor, grid: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the maps of features that are zero but for tokens (B, n, D), see sparse."""
+        return self._maps(lambda first: first[1:](sparse(first[0], tokens, kept, grid)))
+
+    def _maps(self, begin: Callable[[nn.Sequential], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         maps = []
         for name, _ in self.branches:
-            x = features
-            for i in range(1, 6):
-                x = getattr(self, f'conv{i}_{name}')(x)
+            first, *others = (getattr(self, f'conv{i}_{name}') for i in range(1, 6))
+            x = begin(first)
+            for layer in others:
+                x = layer(x)
             maps.append(x)
         score, size, offset = maps
         return self._probability(score), self._probability(size), offset
@@ -43,6 +54,28 @@ class CentreHead(nn.Module):
     @staticmethod
     def _probability(logits: Tensor) -> Tensor:
         return logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+
+
+def sparse(conv: nn.Conv2d, tokens: Tensor, kept: Tensor, grid: int) -> Tensor:
+    """
+    Return what a 3x3 convolution makes of a map that is zero but for some tokens: (B, O, G, G).
+
+    tokens (B, n, D) at the places kept (B, n) of a grid of G x G. Each is multiplied by all nine
+    taps, and each cell adds up what its neighbours hold for it: n / G² of the products.
+    """
+    taps = conv.weight.permute(0, 2, 3, 1).flatten(0, 2)  # (9 O, D), a view where channels_last
+    products = F.linear(tokens, taps).unflatten(-1, (-1, 9)).transpose(2, 3)  # (B, n, 9, O)
+    rows = F.pad(products, (0, 0, 0, 0, 0, 1)).flatten(0, 2)  # a zero token ends each sample's
+    count, side = kept.shape[1] + 1, grid + 2  # the grid with a border of zero tokens
+    step = torch.arange(side, device=kept.device)
+    cells = (step[1:-1, None] * side + step[1:-1]).flatten()
+    around = ((step[:3, None] - 1) * side + step[:3] - 1).flatten()
+    order = torch.arange(count - 1, device=kept.device).expand_as(kept)
+    token_at = kept.new_full((len(kept), side**2), count - 1).scatter(1, cells[kept], order)
+    token_at = token_at + count * torch.arange(len(kept), device=kept.device)[:, None]
+    chosen = token_at[:, cells[:, None] + around] * 9 + torch.arange(9, device=kept.device)
+    added = rows.index_select(0, chosen.flatten()).unflatten(0, chosen.shape).sum(2)  # (B, G², O)
+    return added.transpose(1, 2).unflatten(2, (grid, grid)) + conv.bias[:, None, None]
 
 
 def decode(response: Tensor, size: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
