@@ -82,7 +82,7 @@ def test_a_real_package_wins_and_a_plain_folder_does_not(tmp_path):
     done = subprocess.run(
         BUILD, env=environment(cache, PYTHONPATH=str(tmp_path / 'real')), capture_output=True
     )
-    assert Path(done.stdout.decode().strip()).parents[1] == tmp_path / 'real'
+    assert Path(done.stdout.decode().strip()) == tmp_path / 'real'
     assert not cache.exists()
     done = subprocess.run(
         BUILD,

@@ -84,8 +84,6 @@ class LiveTracker:
         node.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, 10)
         node.create_subscription(DiagnosticArray, self._name('status'), self._told, 10)
         node.create_subscription(ParameterEvent, '/parameter_events', self._altered, 10)
-        # Last: our vision_msgs has no introspection, and the rmw leaves an error message standing
-        # about it, which the next subscription would print.
         node.create_subscription(Detection2D, self._name('state'), self._became, LATCHED)
         node.create_subscription(Detection2DArray, self._name('tracks'), self._tracked, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still

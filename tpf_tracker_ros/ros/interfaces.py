@@ -7,7 +7,8 @@ line) and compiled once, library by library as a ROS 2 build does it, into the u
 A real vision_msgs always wins: ours stands last in `sys.path` and is not even built when another
 one is found.
 
-`python -m tpf_tracker_ros.ros.interfaces` does it explicitly and prints where the package lies.
+`python -m tpf_tracker_ros.ros.interfaces` does it explicitly and prints the folder in which the
+package lies, for the PYTHONPATH of other programs.
 """
 
 from collections.abc import Iterator
@@ -188,4 +189,4 @@ if __name__ == '__main__':
         ensure_vision_msgs()
     except TpfError as error:
         sys.exit(f'error: {error}')
-    print(importlib.import_module(PACKAGE).__file__)
+    print(Path(importlib.import_module(PACKAGE).__file__).parents[1])

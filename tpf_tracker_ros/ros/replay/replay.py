@@ -107,15 +107,12 @@ def replay(
         )
     check_box(init, next(islice(sequence, first, None)).size)
     os.environ.update(loopback_environment())
-    recorded = {STATUS: DiagnosticArray}
+    recorded = {STATUS: DiagnosticArray, TRACKS: Detection2DArray}
     with ExitStack() as stack:
         bag = None
         if out:
             recorded[FUSED] = Image
             bag = stack.enter_context(BagWriter(out / 'tracks.mcap', overwrite=True))
-        # Last: our vision_msgs has no introspection, and the rmw leaves an error message standing
-        # about it, which the next subscription would print.
-        recorded[TRACKS] = Detection2DArray
         folder = out or Path(stack.enter_context(TemporaryDirectory()))
         process = stack.enter_context(
             node_process(sequence.topics, parameters or {}, folder / 'node.log')
