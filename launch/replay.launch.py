@@ -29,6 +29,7 @@ from tpf_tracker_ros.bags.cameras import COMPRESSED
 from tpf_tracker_ros.bags.reader import BagSequence
 from tpf_tracker_ros.core.pairing import pairing_settings
 from tpf_tracker_ros.ros.dds import image_environment
+from tpf_tracker_ros.ros.parameters import TABLE
 from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
 
 PLAYBACK = 'playback'
@@ -54,7 +55,7 @@ def _prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
     used = given.get('mode') or 'rgb+thermal'
     topics = [given.get(camera) if camera in used else '' for camera in ('rgb', 'thermal')]
-    pairing = {name: float(given[name]) for name in PAIRING if given.get(name)}
+    pairing = {name: TABLE[name].parse(given[name]) for name in PAIRING if given.get(name)}
     sequence = BagSequence(Path(given['bag']), *topics, **pairing_settings(pairing))
     arguments = {'mode': '+'.join(sequence.topics)}
     for camera, topic in sequence.topics.items():

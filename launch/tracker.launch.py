@@ -25,7 +25,6 @@ from tpf_tracker_ros.console.process import HISTORY_MB
 from tpf_tracker_ros.ros.dds import config_file, image_environment, PROFILES
 from tpf_tracker_ros.ros.parameters import TABLE
 from tpf_tracker_ros.ros.replay.node_process import camera_info_topic
-import yaml
 
 ARGUMENTS = {
     'rgb': ('rgb/image_raw', 'topic of the RGB images, without /compressed'),
@@ -80,11 +79,13 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return value == 'true'
 
     _warn_of_typing_errors(context)
-    profile, file = given('dds_profile'), given('params_file')
+    profile, file, port = given('dds_profile'), given('params_file'), given('console_port')
     if profile not in PROFILES.values():
         raise RuntimeError(f'dds_profile {profile!r}: choose {" or ".join(PROFILES.values())}')
     if not Path(file).is_file():
         raise RuntimeError(f'params_file {file} does not exist')
+    if not port.isdecimal() or int(port) > 65535:
+        raise RuntimeError(f'console_port is {port!r}; it must be 0 to 65535')
     environment = image_environment(profile=profile)
     started = [_tracker(given, asked, environment)]
     if asked('rviz'):
@@ -114,7 +115,7 @@ def _tracker(
         parameters['target_history_mb'] = HISTORY_MB
     for name, row in TABLE.items():
         if text := given(name):
-            parameters[name] = text if isinstance(row.default, str) else yaml.safe_load(text)
+            parameters[name] = row.parse(text)
     remappings = []
     for camera in ('rgb', 'thermal'):
         topic = given(camera)

@@ -129,6 +129,9 @@ def launched(environment, name, *arguments):
         ('params_file:=/does/not/exist.yaml', '/does/not/exist.yaml does not exist'),
         ('dds_profile:=own.xml', 'choose fastdds.xml or fastdds_4k.xml'),
         ('respawn:=maybe', "respawn is 'maybe'; it must be true or false"),
+        ('slop_ms:=-1', 'slop_ms is -1.0; it must be 0 to 10000'),
+        ('registration.homography:=[1,', "homography is ['[1,']; it must be 9 finite"),
+        ('console_port:=http', "console_port is 'http'; it must be 0 to 65535"),
         ('rviz:=true', 'rviz2 is not installed'),
     ],
 )
@@ -145,10 +148,10 @@ def test_what_cannot_work_is_refused_before_anything_runs(argument, words, insta
 
 @needs_launch
 def test_the_launch_fails_as_the_tracker_did(installed):
-    with launched(installed, 'tracker', 'slop_ms:=-1', 'modell:=tpf_tiny') as launch:
+    with launched(installed, 'tracker', 'model:=tpf_huge', 'modell:=tpf_tiny') as launch:
         assert launch.end() == 1
     assert 'there is no argument modell; did you mean model?' in launch.text
-    assert 'slop_ms is -1.0; it must be 0 to 10000' in launch.text
+    assert "unknown model 'tpf_huge'" in launch.text
 
 
 @needs_launch

@@ -51,11 +51,20 @@ class Parameter:
             return ''
         return f'{self.low:g} to {self.high:g}' if math.isfinite(self.high) else f'>= {self.low:g}'
 
+    def parse(self, text: str) -> Value:
+        """Return the value of a launch argument, which is YAML. Raises TpfError."""
+        import yaml
+
+        try:
+            return self.accept(text if isinstance(self.default, str) else yaml.safe_load(text))
+        except yaml.YAMLError:
+            return self.accept(text)  # which says what it must be
+
     def accept(self, value: Any) -> Value:
         """Give the value in the type of the default. Raises TpfError on a wrong type or value."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(self.default, list):
-            value = list(value) if hasattr(value, '__iter__') else [value]
+            value = [value] if isinstance(value, str | int | float) else list(value)
             fits = len(value) == len(self.default) and all(
                 isinstance(v, int | float) and math.isfinite(v) for v in value
             )
