@@ -64,7 +64,8 @@ class Parameter:
         """Give the value in the type of the default. Raises TpfError on a wrong type or value."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(self.default, list):
-            value = [value] if isinstance(value, str | int | float) else list(value)
+            several = hasattr(value, '__iter__') and not isinstance(value, str)
+            value = list(value) if several else [value]
             fits = len(value) == len(self.default) and all(
                 isinstance(v, int | float) and math.isfinite(v) for v in value
             )
