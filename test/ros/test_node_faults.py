@@ -42,8 +42,8 @@ def test_bad_images_are_reported_and_the_node_goes_on(tracker_node):
             'rgb': to_image_message(thermal, header(1)),
             'thermal': to_image_message(rgb, header(1)),
         }
-        goes_on(1, 'rgb', 'cameras swapped', **swapped)
-        graph.until(lambda: graph.logged('cameras swapped'), 'log')
+        goes_on(1, 'rgb', 'are the two swapped', **swapped)
+        graph.until(lambda: graph.logged('are the two swapped'), 'log')
         small = to_image_message(thermal[::2, ::2], header(2))
         words = 'thermal image is 80x64 but rgb is 160x128 and no registration'
         goes_on(2, 'thermal', words, thermal=small)

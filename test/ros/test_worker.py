@@ -140,8 +140,8 @@ def test_without_a_target_a_pair_is_looked_at_now_and_then(bench):
     b.feed(1, 2)
     assert [pair.stamp // PERIOD for pair in looked_at] == [1]
     b.worker._looked_at = -LOOK
-    b.feed(3, image=BROKEN)  # what cannot be read is said, and passes like the others
-    assert b.reports == ['rgb image is broken'] and len(b.published()) == 3
+    b.feed(3, image=BROKEN)  # passes like the others
+    assert len(b.published()) == 3 and not b.reports
 
 
 def test_the_next_pair_starts_a_target_without_a_stamp(bench):

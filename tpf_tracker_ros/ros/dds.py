@@ -20,8 +20,6 @@ ALLOCATOR = {
     'MALLOC_MMAP_THRESHOLD_': str(256 << 20),
     'MALLOC_TRIM_THRESHOLD_': str(1 << 30),
 }
-
-
 # Profiles in config/ by the segment they bring, MiB: for a few images of VGA size, and of 4K.
 PROFILES = {16: 'fastdds.xml', 128: 'fastdds_4k.xml'}
 
@@ -45,8 +43,9 @@ def cure_for_loss(size: int) -> str:
     if size <= DEFAULT_SEGMENT or shared_memory_segment() is None:
         return 'see whether the network or this processor is overloaded'
     return (
-        "it is the sender's shared-memory segment that is too small: start the camera driver with "
-        f'{PROFILE_VARIABLE}={config_file(profile_for(size))}'
+        "most likely the sender's shared-memory segment is too small: start the camera driver "
+        f'with {PROFILE_VARIABLE}={config_file(profile_for(size))}; where it has that, this '
+        'processor is overloaded'
     )
 
 

@@ -394,7 +394,6 @@ class TrackerNode(LifecycleNode):
 
     def _unusable(self, camera: str, problem: str) -> None:
         self._health.trouble(camera, 'unusable', problem)
-        self._journal.say('error', f'{camera}: {problem}')
 
     @_never_raise
     def _watch(self) -> None:

@@ -7,6 +7,7 @@ behind who sends targets. Rendering has a thread of its own.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property, partial
 import threading
 import time
@@ -285,7 +286,7 @@ class Worker:
         """Track this pair, or only pass it on when there is no target."""
         step = Step(paired, self._convert)
         if self._tracker.state is TrackState.IDLE:
-            self._guarded(self._look, step)
+            self._look(step)
         else:
             with self.latencies.timed('convert'):
                 pair = step.pair
@@ -302,7 +303,8 @@ class Worker:
     def _look(self, step: Step) -> None:
         if time.perf_counter() - self._looked_at >= LOOK:
             self._looked_at = time.perf_counter()
-            self._inspect(step.pair)
+            with suppress(TpfError):  # whoever converts has said which camera it is
+                self._inspect(step.pair)
 
     def _finish(self, step: Step) -> None:
         """Publish the step, unless one of its stamp is out already or nobody waits any more."""
