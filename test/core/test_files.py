@@ -1,8 +1,10 @@
 """A file is whole or absent, and a failure says which file and why."""
 
+import os
+
 import pytest
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.files import write_file
+from tpf_tracker_ros.core.files import remove, write_file
 
 
 def test_writes_in_a_new_folder(tmp_path):
@@ -20,3 +22,13 @@ def test_file_in_the_way_is_named(tmp_path):
     (tmp_path / 'a').write_text('')
     with pytest.raises(TpfError, match=r'cannot write .*/a: File exists'):
         write_file(tmp_path / 'a/b', b'')
+
+
+def test_what_is_no_file_is_not_removed(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    remove(tmp_path / 'pipe')
+    assert (tmp_path / 'pipe').exists()
+    (tmp_path / 'file').touch()
+    for _ in range(2):
+        remove(tmp_path / 'file')
+    assert not (tmp_path / 'file').exists()

@@ -13,6 +13,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 from tpf_tracker_ros.bags.mcap_records import close_at_cut
 from tpf_tracker_ros.bags.typestore import typestore
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import remove, writing
 from tpf_tracker_ros.core.image_encoding import encoding_of
 
 COMPRESSIONS = ('jpeg', 'png')
@@ -45,14 +46,14 @@ class BagWriter:
 
     def __init__(self, path: Path | str, *, overwrite: bool = False) -> None:
         self.path = Path(path)
-        if self.path.is_dir() or (self.path.exists() and not overwrite):
+        if self.path.exists() and not (overwrite and self.path.is_file()):
             raise TpfError(f'{path} exists already; give another name or remove it first')
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> 'BagWriter':
-        if self.path.exists():
-            self.path.unlink()
+        remove(self.path)
         self._writer = _FileWriter(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         return self

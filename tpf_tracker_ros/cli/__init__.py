@@ -43,9 +43,11 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format='note: %(message)s')
     try:
         tpf(standalone_mode=True)
-    except (TpfError, OSError) as error:
-        click.echo(f'error: {error}', err=True)
-        sys.exit(1)
+    except TpfError as error:
+        fault = str(error)
+    except OSError as error:
+        fault = f'{error.filename}: {error.strerror}' if error.filename else str(error)
     except ImportError as error:
-        click.echo(f'error: {import_fault(error)}', err=True)
-        sys.exit(1)
+        fault = import_fault(error)
+    click.echo(f'error: {fault}', err=True)
+    sys.exit(1)

@@ -16,7 +16,7 @@ def import_fault(error: ImportError) -> str:
     """Say in one line how to get what cannot be imported: a module, or a library behind one."""
     if not isinstance(error, ModuleNotFoundError):
         return f'{" ".join(str(error).split())}; install the library, or the module anew'
-    if error.name and '.' in error.name:  # a part of what is there, as compiled for another one
+    if error.name and '._' in error.name:  # the compiled part of a module that is there
         return (
             f'{error.name} is not there for this Python {sys.version_info[0]}.'
             f'{sys.version_info[1]} ({sys.executable}); run it with the Python of your ROS 2, '

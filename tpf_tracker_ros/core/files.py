@@ -25,8 +25,14 @@ def write_file(path: Path, data: bytes) -> None:
         try:
             path.write_bytes(data)
         except OSError:
-            path.unlink(missing_ok=True)
+            remove(path)
             raise
+
+
+def remove(path: Path) -> None:
+    """Take a file away, if it is there; never what only looks like one, such as /dev/full."""
+    if path.is_file():
+        path.unlink()
 
 
 def read_text(path: Path) -> str:

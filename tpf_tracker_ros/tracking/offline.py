@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tpf_tracker_ros.core.drawing import draw_result
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.files import write_file, writing
+from tpf_tracker_ros.core.files import remove, write_file, writing
 from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.sequence import Sequence, starting_box
 from tpf_tracker_ros.core.thermal import ThermalRange
@@ -232,7 +232,7 @@ class VideoFile:
         trace: TracebackType | None,
     ) -> None:
         if self._writer is None:
-            self.path.unlink()
+            remove(self.path)
             return
         self._writer.release()
         written = cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT)
