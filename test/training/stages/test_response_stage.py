@@ -5,7 +5,7 @@ import torch
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models import packaged_weights
 from tpf_tracker_ros.training.samples.sensors import SensorConfig
-from tpf_tracker_ros.training.samples.world import INITIAL, SEARCH, Views, WorldConfig
+from tpf_tracker_ros.training.samples.world import Views, WorldConfig
 from tpf_tracker_ros.training.stages.response import divergence, Response, ResponseConfig
 from tpf_tracker_ros.training.trainer import Trainer
 
@@ -27,28 +27,18 @@ def batch(run):
     return run.world.sample(2, **run._views())
 
 
-def test_the_path_that_finds_the_target_teaches(run, batch):
-    """With thermal an empty image the answer is that on RGB, and the other way round."""
+def test_the_nearest_right_camera_teaches(run, batch):
+    """Which of the two is free: a fused image that is one camera's has nothing to learn."""
     sound = batch.sound_views
-    empty = tuple(torch.full_like(view, 0.5) for view in sound.rgb)
-    for views, shown in (
-        (Views(sound.rgb, empty), sound.rgb),
-        (Views(empty, sound.rgb), sound.rgb),
-    ):
-        lesson, _ = run.stage.teach(replace(batch, sound_views=views))
-        normalize = run.stage.model.normalization.apply
-        with torch.no_grad():
-            alone = run.stage.answer(normalize(shown[INITIAL]), normalize(shown[SEARCH]))
-        nearer = (lesson.maps.score - alone.maps.score).abs().flatten(1).amax(1)
-        assert nearer.min() < 1e-5
-
-
-def test_two_equal_sound_images_have_nothing_to_learn(run, batch):
-    """The adapter is the identity there, and the answer the teacher's but for distractors."""
-    views = Views(batch.sound_views.rgb, batch.sound_views.rgb)
-    same = replace(batch, rgb=views.rgb, thermal=views.thermal, sound_views=views)
-    terms = run.stage.compute(same)
-    assert terms['feature'].abs() < 1e-4 and terms['box'] < 1e-4
+    grey = tuple(torch.full_like(view, 0.5) for view in sound.rgb)
+    one, both = Views(sound.rgb, grey), Views(grey, sound.rgb)
+    for views in (one, both):
+        _, right = run.stage.teach(replace(batch, sound_views=views))
+        seen = 0 if views is one else 1
+        assert right[seen].any() and not right[1 - seen].any()  # nothing is found on grey
+        fused = replace(batch, rgb=sound.rgb, thermal=sound.rgb, sound_views=views)
+        terms = run.stage.compute(fused)
+        assert terms['feature'].abs() < 1e-4 and terms['box'] < 1e-4 and terms['taught'] > 0
 
 
 def test_what_the_teacher_sees_off_the_target_is_not_asked_for(run, batch):
@@ -69,6 +59,12 @@ def test_where_the_teacher_errs_nothing_is_learned(run, batch):
     away = replace(batch, box=batch.box + torch.tensor([9.0, 9, 0, 0]))
     terms = run.stage.compute(away)
     assert terms['taught'] == 0 and terms['loss'] == 0
+
+
+def test_a_fresh_adapter_starts_as_the_image_that_the_tracker_was_trained_on():
+    stage = Response(ResponseConfig(init_adapter='fresh'), torch.Generator(), torch.Generator())
+    rgb, thermal = torch.rand(2, 1, 3, 32, 32)
+    torch.testing.assert_close(stage.model.merge(rgb, thermal), rgb)
 
 
 def test_a_model_without_a_frozen_tracker_is_refused():

@@ -1,19 +1,21 @@
 """
 Response distillation: an adapter learns to keep a frozen tracker's own answer on sound images.
 
-The tracker teaches itself. It looks at the pair as sound cameras would see it, by three paths:
-RGB, thermal, and the mean of both; of these the answer counts that finds the target most surely.
-Behind the adapter the same tracker then looks at what cameras that fail, fade or change have
-left, and should answer alike: score map, box and features. A label of ours, such as a narrow
-peak, is nothing that a frozen tracker can be taught to give; but where its answer is high away
-from the target it is a distractor's, and is not asked for.
+The tracker teaches itself. It looks at each camera alone, as it would be if sound; where its box
+is right its answer is a lesson: score map, box and features. Behind the adapter the same tracker
+then looks at what cameras that fail or fade have left, and should answer like the nearest lesson:
+which camera it follows is free, so that the adapter chooses. Asked for one lesson, such as the
+better one or that on the mean of both, it ends at plain averaging, right in no camera's way.
+
+A label of ours, such as a narrow peak, is nothing that a frozen tracker can be taught to give; but
+where its answer is high away from the target it is a distractor's, and is not asked for.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 import torch.nn.functional as F
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.models.layers.head import decode
@@ -21,11 +23,9 @@ from tpf_tracker_ros.models.nano import TpfNano
 from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.training.losses.centre import box_at, giou_loss
 from tpf_tracker_ros.training.losses.tracking import merge_view
-from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH, Views
+from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH
 from tpf_tracker_ros.training.stage import register_stage
 from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
-
-PATHS = 3
 
 
 class Answer(NamedTuple):
@@ -43,7 +43,7 @@ class ResponseConfig(SupervisedConfig):
     response_weight: float = 1.0
     box_weight: float = 1.0
     feature_weight: float = 1.0
-    least_overlap: float = 0.5  # GIoU of the teacher's box with the truth; less is no lesson
+    least_overlap: float = 0.5  # GIoU of a lesson's box with the truth; less is none
 
 
 @register_stage(
@@ -60,50 +60,59 @@ class Response(Supervised):
     config: ResponseConfig
 
     def build(self) -> TpfNano:
-        """Return the network, all but its adapter frozen."""
+        """Return the network, all but its adapter frozen; a fresh one gives the RGB image."""
         if not isinstance(self.model, TpfNano):
             raise TpfError(
                 f'model {self.config.model!r} has no frozen tracker behind its adapter; '
                 'stage response needs tpf_nano'
             )
+        if self.config.init_adapter == 'fresh':
+            # What the tracker was trained on: the adapter learns when to leave it.
+            nn.init.constant_(self.model.pfa.out.bias, 0.5)
         return super().build()
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
-        """Return how far the answers are apart where the teacher's is right."""
+        """Return how far the answer is from the nearest lesson, where there is one."""
         config = self.config
-        lesson, right = self.teach(batch)
         answer = self.answer(*(merge_view(self.model, batch, view) for view in (INITIAL, SEARCH)))
-        wanted = (lesson.maps.score * self.cells_of(batch.box)).clamp(1e-4, 1 - 1e-4)
-        cell = _best_cell(wanted)
-        boxes = [box_at(each.maps.size, each.maps.offset, cell) for each in (answer, lesson)]
-        terms = {
-            'response': _mean(divergence(answer.maps.score, wanted), right),
-            'box': _mean(giou_loss(*boxes), right),
-            'feature': _mean(1 - _cosine(answer.features, lesson.features), right),
-        }
-        loss = sum(getattr(config, f'{name}_weight') * term for name, term in terms.items())
+        lessons, right = self.teach(batch)
+        there = self.cells_of(batch.box)
+        costs = [self._apart(answer, lesson, there) for lesson in lessons]
+        each = {name: torch.stack([cost[name] for cost in costs]) for name in costs[0]}  # (P, B)
+        total = sum(getattr(config, f'{name}_weight') * term for name, term in each.items())
+        nearest = total.masked_fill(~right, torch.inf).argmin(0, keepdim=True)
+        known = right.any(0)
+        terms = {name: _mean(term.gather(0, nearest)[0], known) for name, term in each.items()}
+        loss = _mean(total.gather(0, nearest)[0], known)
         with torch.no_grad():
             found, _ = decode(answer.maps.score, answer.maps.size, answer.maps.offset)
-            iou = _mean((1 - giou_loss(found, batch.box)).clamp(min=0), right)
-        taught = right.float().mean()
+            iou = _mean((1 - giou_loss(found, batch.box)).clamp(min=0), known)
+        taught = known.float().mean()
         return self.with_fusion({'loss': loss, **terms, 'iou': iou, 'taught': taught}, batch)
 
     @torch.no_grad()
-    def teach(self, batch: Batch) -> tuple[Answer, Tensor]:
-        """Return the surest path's answer and whether it is right (B,)."""
+    def teach(self, batch: Batch) -> tuple[list[Answer], Tensor]:
+        """Return the answers on RGB and on thermal alone, and whether each is right (2, B)."""
         sound = batch.sound_views
-        answer = self.answer(*(self._paths(sound, view) for view in (INITIAL, SEARCH)))
-        found, score = decode(answer.maps.score, answer.maps.size, answer.maps.offset)
-        overlap = 1 - giou_loss(found, batch.box.repeat(PATHS, 1))
-        path = (overlap * score).unflatten(0, (PATHS, -1)).argmax(0)
-        chosen = path * len(path) + torch.arange(len(path), device=path.device)
-        maps = Maps(*(each[chosen] for each in answer.maps[:3]))
-        return Answer(answer.features[chosen], maps), overlap[chosen] > self.config.least_overlap
+        normalize = self.model.normalization.apply
+        lessons, right = [], []
+        for camera in (sound.rgb, sound.thermal):
+            lesson = self.answer(normalize(camera[INITIAL]), normalize(camera[SEARCH]))
+            found, _ = decode(lesson.maps.score, lesson.maps.size, lesson.maps.offset)
+            lessons.append(lesson)
+            right.append(1 - giou_loss(found, batch.box) > self.config.least_overlap)
+        return lessons, torch.stack(right)
 
-    def _paths(self, views: Views, view: int) -> Tensor:
-        """Give all paths' images (3 B, 3, S, S), normalised."""
-        rgb, thermal = views.rgb[view], views.thermal[view]
-        return self.model.normalization.apply(torch.cat([rgb, thermal, (rgb + thermal) / 2]))
+    def _apart(self, answer: Answer, lesson: Answer, there: Tensor) -> dict[str, Tensor]:
+        """Distances (B,) of the answer from a lesson, whose scores count where the target is."""
+        wanted = (lesson.maps.score * there).clamp(1e-4, 1 - 1e-4)
+        cell = _best_cell(wanted)
+        boxes = [box_at(each.maps.size, each.maps.offset, cell) for each in (answer, lesson)]
+        return {
+            'response': divergence(answer.maps.score, wanted),
+            'box': giou_loss(*boxes),
+            'feature': 1 - _cosine(answer.features, lesson.features),
+        }
 
     def answer(self, template: Tensor, search: Tensor) -> Answer:
         """Ask the frozen tracker about fused crops (B, 3, S, S)."""
