@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again(cache):
 def test_a_cache_that_cannot_be_written_says_what_to_do(monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', __file__)
     with pytest.raises(TpfError, match='set XDG_CACHE_HOME'):
+        compiled_once('thing', ['a'], write, seconds=1)
+    for name in ('XDG_CACHE_HOME', 'HOME'):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, 'getuid', lambda: 2**31 - 7)
+    with pytest.raises(TpfError, match='user 2147483641 has no home folder; set XDG_CACHE_HOME'):
         compiled_once('thing', ['a'], write, seconds=1)
 
 

@@ -25,7 +25,7 @@ def compiled_once(
     takes, to be told. Raises TpfError where the cache cannot be written, and what build raises.
     """
     key = hashlib.sha256('\n'.join(made_from).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'tpf_tracker_ros'
+    cache = _cache_folder()
     folder = cache / f'{name}-{key}'
     if folder.is_dir():
         return folder
@@ -46,6 +46,16 @@ def compiled_once(
             f'cannot build {name} in {cache}: {error}; set XDG_CACHE_HOME to a writable folder'
         ) from error
     return folder
+
+
+def _cache_folder() -> Path:
+    try:
+        cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    except RuntimeError:  # a container whose user no passwd knows
+        raise TpfError(
+            f'user {os.getuid()} has no home folder; set XDG_CACHE_HOME to a writable folder'
+        ) from None
+    return cache / 'tpf_tracker_ros'
 
 
 def find_compilers(name: str) -> dict[str, list[str]]:
