@@ -80,7 +80,9 @@ def test_one_version_and_the_marker_of_the_index():
     version = tpf_tracker_ros.__version__
     assert manifest().findtext('version') == version
     assert f"version='{version}'" in (ROOT / 'setup.py').read_text()
-    assert f'## {version}' in (ROOT / 'CHANGELOG.md').read_text()
+    # As bloom and catkin_prepare_release read it.
+    heading = rf'^(Forthcoming|{re.escape(version)} \(\d{{4}}-\d\d-\d\d\))\n-+\n- '
+    assert re.search(heading, (ROOT / 'CHANGELOG.rst').read_text(), re.MULTILINE)
     assert (ROOT / 'resource' / PACKAGE).is_file()
 
 
