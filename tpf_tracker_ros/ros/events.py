@@ -86,7 +86,8 @@ class Events:
         elif was_lost and not lost:
             self._say('info', f'target {identity} found again: {where}')
         elif result.modality != self._modality:
-            self._say('warning', f'target {identity} is now tracked by {result.modality}')
+            severity = 'info' if '+' in result.modality else 'warning'
+            self._say(severity, f'target {identity} is now tracked by {result.modality}')
         if result.template_updated:
             self._say('debug', f'target {identity}: template renewed')
 

@@ -291,9 +291,9 @@ class Worker:
             with self.latencies.timed('convert'):
                 pair = step.pair
             if pair.size != self._size:
-                before, _ = self._size, self._drop_target()
+                (width, height), _ = self._size, self._drop_target()
                 raise TpfError(
-                    f'image size changed from {before} to {pair.size}; '
+                    f'image size changed from {width}x{height} to {pair.size[0]}x{pair.size[1]}; '
                     'the target is dropped, give it again'
                 )
             with self.latencies.timed('track'):
