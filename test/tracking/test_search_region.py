@@ -3,6 +3,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from tpf_tracker_ros.core.boxes import iou
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
@@ -89,16 +90,31 @@ def test_a_frozen_camera_is_left_out_and_told(film, tracker, caplog):
     assert not any(result.frozen for _, result in again)
 
 
-def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
-    pairs, truth = film
-    change = 9
-    films = [
+def with_a_change(pairs, change):
+    """Pairs whose RGB is black up to the change, and whose thermal is blank from there on."""
+    return [
         FramePair(np.zeros_like(pair.rgb), pair.thermal)
         if index < change
         else FramePair(pair.rgb, np.full_like(pair.thermal, 7000))
-        for index, pair in enumerate(pairs[:18])
+        for index, pair in enumerate(pairs)
     ]
-    results = follow(tracker, films, truth[0])
+
+
+def test_a_single_template_is_exchanged_with_the_cameras_too(film):
+    pairs, truth = film
+    tracker = load_tracker('cmd_tiny', device='cpu')
+    results = follow(tracker, with_a_change(pairs[:12], 6), truth[0])
+    first, now = tracker._target.dynamic['thermal'], tracker._target.templates
+    assert len(now) == 1 and not torch.equal(first, now[0])
+    assert overlap(results[6:], truth[6:12]) > 0.4
+    tracker.track(FramePair(None, pairs[12].thermal))  # the first camera again: its template, too
+    assert torch.equal(tracker._target.templates[0], first)
+
+
+def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
+    pairs, truth = film
+    change = 9
+    results = follow(tracker, with_a_change(pairs[:18], change), truth[0])
     assert [result.modality for result in results] == ['thermal'] * (change - 1) + ['rgb'] * 9
     assert overlap(results[change:], truth[change:]) > 0.4
 

@@ -89,7 +89,7 @@ class Cmd(TwoStreamNetwork):
 
 
 # Each modality keeps a template of its own; a second one costs a fifth more time.
-ONE_TEMPLATE = {'ndtu_interval': 0, 'template_per_modality': False}
+ONE_TEMPLATE = {'ndtu_interval': 0}
 
 
 @register_model(defaults=ONE_TEMPLATE)

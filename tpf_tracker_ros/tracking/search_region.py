@@ -47,13 +47,13 @@ class Target:
     box: np.ndarray  # (4,) x, y, w, h px; may reach beyond the image
     image_size: tuple[int, int]  # width, height
     margin: float  # px of a published box that stay inside the image
-    modality: str  # the images that the dynamic template is of
+    modality: str  # the images that the last of the templates is of
     templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
     confident_size: np.ndarray = field(default_factory=lambda: np.zeros(2))  # the last such
     error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of found boxes, to correct
     shape: np.ndarray | None = None  # (2,) as pieces.shape_of gives, of a patch
-    dynamic: dict[str, Any] = field(default_factory=dict)  # the last dynamic template by modality
+    dynamic: dict[str, Any] = field(default_factory=dict)  # the last of the templates by modality
     recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
     log_odds: float | None = None  # of the smoothed score
 
@@ -371,19 +371,19 @@ class SearchTracker:
 
     def _follow_modality(self, pair: FramePair, target: Target, modality: str) -> None:
         """
-        Take the dynamic template that suits the images now in use.
+        Take the template that suits the images now in use: the dynamic one where there is one.
 
         When a camera fails or recovers, it is not the target that changed, so what lies at its
         last place is the target as the new images show it. A template of the last time with
         these images is kept and preferred.
         """
-        if self.state is TrackState.LOST or self._engine.max_templates < 2:
+        if self.state is TrackState.LOST:
             return
-        target.dynamic[target.modality] = target.templates[1]
+        target.dynamic[target.modality] = target.templates[-1]
         if modality not in target.dynamic:
             crop, _ = self._template_crop(pair, target.box)
             target.dynamic[modality] = self._engine.keep_template(*crop)
-        target.templates[1] = target.dynamic[modality]
+        target.templates[-1] = target.dynamic[modality]
         target.modality = modality
         self._memory.skip()
 
