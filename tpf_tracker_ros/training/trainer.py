@@ -47,7 +47,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         seed = config.seed + 1000 * self.ranks.rank
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.world = open_world(config.world, self.generator)
+        painted = config.world_weight > 0 or not config.data  # else nothing is drawn from it
+        self.world = open_world(config.world, self.generator, painted=painted)
         self.stage = stage(config, self.generator, self.world.host)
         self.network = self.stage.network.to(memory_format=torch.channels_last)
         self.average = AveragedModel(

@@ -45,6 +45,11 @@ OWN = {
     },
 }
 every_stage = pytest.mark.parametrize('name', list_stages())
+every_source = pytest.mark.parametrize(
+    ('name', 'source'),
+    [*((name, 'world') for name in list_stages()),
+     *((name, 'disk') for name in ('ckd', 'ckd_elimination', 'sdstrack', 'cmd'))],
+)  # fmt: skip
 
 
 @register_model()
@@ -87,17 +92,13 @@ def from_disk(tmp_path_factory):
     return {'data': [DataConfig('lasher', str(root))], 'world_weight': 0.0}
 
 
-@pytest.mark.parametrize(
-    ('name', 'source'),
-    [*((name, 'world') for name in list_stages()),
-     *((name, 'disk') for name in ('ckd', 'ckd_elimination', 'sdstrack', 'cmd'))],
-)  # fmt: skip
+@every_source
 def test_a_batch_is_learned_and_what_is_frozen_stays(
     tmp_path, trainer_of, from_disk, name, source
 ):
     trainer = trainer_of(name, tmp_path, **(from_disk if source == 'disk' else {}))
     batch = trainer.sample()
-    assert batch.seen.any() == (source == 'world')
+    assert batch.seen.any() == hasattr(trainer.world, '_sprites') == (source == 'world')
     trainer.sample = lambda: batch
     stage, frozen = trainer.stage, {}
     stage.draw_dynamic = lambda: True  # the same shapes in each step
@@ -117,15 +118,18 @@ def test_a_batch_is_learned_and_what_is_frozen_stays(
     assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
-@every_stage
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, trainer_of, name):
-    whole = trainer_of(name, tmp_path / 'whole', steps=2)
+@every_source
+def test_an_interrupted_run_ends_with_the_same_weights(
+    tmp_path, trainer_of, from_disk, name, source
+):
+    changes = {'steps': 2} | (from_disk if source == 'disk' else {})
+    whole = trainer_of(name, tmp_path / 'whole', **changes)
     whole.run()
-    first = trainer_of(name, tmp_path / 'parts', steps=2)
+    first = trainer_of(name, tmp_path / 'parts', **changes)
     first.folder.mkdir()
     first.train(1)
     first.save()
-    second = trainer_of(name, tmp_path / 'parts', steps=2)
+    second = trainer_of(name, tmp_path / 'parts', **changes)
     second.run()
     assert second.step == whole.step == 2
     torch.testing.assert_close(

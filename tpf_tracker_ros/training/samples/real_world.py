@@ -25,8 +25,10 @@ from tpf_tracker_ros.training.samples.world import (
 )
 
 
-def open_world(config: WorldConfig, generator: Generator) -> World:
+def open_world(config: WorldConfig, generator: Generator, *, painted: bool = True) -> World:
     """Return the painted world, with real images where the configuration names their folder."""
+    if not painted:
+        return World(config, generator, painted=False)
     return (RealWorld if config.real.folder else World)(config, generator)
 
 

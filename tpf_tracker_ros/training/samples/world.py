@@ -158,14 +158,23 @@ def reordered(batch: Batch, order: Tensor) -> Batch:
 
 
 class World:
-    """Draws batches; everything follows from the generator's seed."""
+    """
+    Draws batches; everything follows from the generator's seed.
 
-    def __init__(self, config: WorldConfig, generator: Generator) -> None:
+    painted: false for a world that only lends its numbers to samples from disk, at once.
+    """
+
+    def __init__(self, config: WorldConfig, generator: Generator, *, painted: bool = True) -> None:
         self.config, self.generator = config, generator
         self.device = generator.device
         # What decides on the size of tensors is drawn on the host: a GPU would have to be asked.
         on_cpu = self.device.type == 'cpu'
         self.host = generator if on_cpu else Generator().manual_seed(generator.initial_seed())
+        if painted:
+            self._paint()
+
+    def _paint(self) -> None:
+        config, generator = self.config, self.generator
         self._backgrounds = _in_chunks(
             paint_backgrounds, config.backgrounds, config.background_size, generator
         )
