@@ -118,6 +118,30 @@ def test_a_batch_is_learned_and_what_is_frozen_stays(
     assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
+# Steps on one batch, at a rate, in which each of these terms falls: each can be learned.
+FALLING = {
+    'ckd': (20, 1e-3, 'loss giou l1 score teacher_rgb teacher_tir style content'),
+    'ckd_elimination': (10, 1e-3, 'loss giou l1 score'),
+    'sdstrack': (20, 1e-3, 'loss l1 score masked distillation'),
+    'cmd': (10, 1e-4, 'loss giou l1 score features paths response'),
+}
+
+
+@pytest.mark.parametrize('name', FALLING)
+def test_each_loss_falls_on_a_folder_in_lashers_layout(tmp_path, trainer_of, from_disk, name):
+    steps, rate, terms = FALLING[name]
+    trainer = trainer_of(name, tmp_path, learning_rate=rate, **from_disk)
+    batch, state = trainer.sample(), trainer.generator.get_state()
+    trainer.sample = lambda: batch
+    rows = []
+    for _ in range(steps):
+        trainer.generator.set_state(state)  # the same masks in each step
+        trainer.step = 0  # and the rate, and the candidates, of the first
+        rows.append(trainer.train(1))
+    for term in terms.split():
+        assert rows[-1][term] < rows[0][term], term
+
+
 @every_source
 def test_an_interrupted_run_ends_with_the_same_weights(
     tmp_path, trainer_of, from_disk, name, source
