@@ -263,7 +263,7 @@ def test_another_image_size_drops_the_target(bench):
     b = bench(initial=Target(BOX))
     b.feed(1, 2)
     b.feed(3, 4, image=np.zeros((96, 128, 3), np.uint8))
-    assert 'changed from (64, 48) to (128, 96)' in b.reports[0]
+    assert 'changed from 64x48 to 128x96' in b.reports[0]
     assert b.published()[2:] == [(4, None, '')]
 
 
