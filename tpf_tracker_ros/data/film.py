@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.data.textures import CHANNELS, cut_out, paint
+from tpf_tracker_ros.data.textures import CHANNELS, cut_out, paint, TextureConfig
 
 GROUND = 1024  # px, side of the painted ground; the camera pans over it
 COUNTS_LOW, COUNTS_SPAN = 7200, 500  # raw thermal counts: a scene of a few degrees
@@ -66,7 +66,9 @@ class WorldSequence:
     def _make_scene(self, objects: int) -> None:
         """Make the ground (H, W, 4) and the sprites (L, S, S, 5), float32 in 0..1."""
         generator = torch.Generator().manual_seed(self._seed)
-        ground = paint(1, 512, leaves=50, largest=0.35, generator=generator, grains=6)[0]
+        ground = paint(
+            1, 512, leaves=50, largest=0.35, generator=generator, config=TextureConfig(grains=6)
+        )[0]
         self._ground = cv2.resize(
             ground.permute(1, 2, 0).numpy(), (GROUND, GROUND), interpolation=cv2.INTER_CUBIC
         )

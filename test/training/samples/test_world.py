@@ -4,7 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tpf_tracker_ros.core.crops import Framing, SQUARE
-from tpf_tracker_ros.data.textures import cut_out, paint_backgrounds, paint_sprites, support
+from tpf_tracker_ros.data.textures import (
+    cut_out,
+    paint_backgrounds,
+    paint_sprites,
+    support,
+    TextureConfig,
+)
 from tpf_tracker_ros.training.samples.sensors import SensorConfig
 from tpf_tracker_ros.training.samples.world import Batch, INITIAL, SEARCH, World, WorldConfig
 
@@ -169,6 +175,10 @@ def test_colour_and_temperature_are_independent_enough():
     grey, heat = textures[:, :3].mean(1).flatten(1), textures[:, 3].flatten(1)
     related = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(grey, heat)])
     assert related.abs().mean() < 0.6
+    config = TextureConfig(grey_share=1, tone=(0.4, 0.4), heat_follows=0, heat_grain=0)
+    textures = paint_backgrounds(4, 32, torch.Generator().manual_seed(0), config)
+    assert torch.allclose(textures[:, 0], textures[:, 2]) and textures[:, 0].std() > 0.01
+    assert torch.allclose(textures[:, 3], torch.tensor(0.4))
     sprites = paint_sprites(20, 32, torch.Generator().manual_seed(0))
     assert sprites.shape == (20, 5, 32, 32)
     assert (sprites[:, 4].flatten(1).amax(1) > 0.9).all()

@@ -20,9 +20,11 @@ import torch.nn.functional as F
 from tpf_tracker_ros.core.crops import Framing, SQUARE
 from tpf_tracker_ros.data.textures import (
     CHANNELS,
+    in_chunks,
     paint_backgrounds,
     paint_sprites,
     support,
+    TextureConfig,
     uniform,
 )
 from tpf_tracker_ros.training.samples.real import RealConfig
@@ -49,7 +51,7 @@ LARGE = 1000.0  # px; a target of this size has more pixels than any view
 @dataclass(frozen=True)
 class WorldConfig:
     """
-    Every number of the world but those of its textures; two numbers are a range.
+    Every number of the world; two numbers are a range.
 
     Deviations are those between two views of a sample.
     """
@@ -96,6 +98,7 @@ class WorldConfig:
     search_aspect: float = 0.2  # deviation of the log aspect ratio of the search view
     faint_share: float = 0.12  # views in which an object shows in one modality only
     faint_strength: tuple[float, float] = (0.0, 0.3)  # with which it shows in the other
+    textures: TextureConfig = field(default_factory=TextureConfig)
     real: RealConfig = field(default_factory=RealConfig)
     sensors: SensorConfig = field(default_factory=SensorConfig)
 
@@ -175,10 +178,11 @@ class World:
 
     def _paint(self) -> None:
         config, generator = self.config, self.generator
-        self._backgrounds = _in_chunks(
-            paint_backgrounds, config.backgrounds, config.background_size, generator
+        painter = generator, config.textures
+        self._backgrounds = in_chunks(
+            paint_backgrounds, config.backgrounds, config.background_size, *painter
         )
-        self._sprites = _in_chunks(paint_sprites, config.sprites, config.sprite_size, generator)
+        self._sprites = in_chunks(paint_sprites, config.sprites, config.sprite_size, *painter)
         self._support = support(self._sprites[:, CHANNELS])
         self._aspect = torch.zeros(config.sprites, device=self.device)  # painted ones have none
         self._detail = detail_of(self._backgrounds)
@@ -429,12 +433,6 @@ class World:
         detail = F.grid_sample(self._detail[background], spots, align_corners=False)[:, 0, 0]
         best = detail.argmax(1)[:, None, None].expand(-1, 1, 2)
         return spots[:, 0].gather(1, best)[:, 0]
-
-
-def _in_chunks(paint, count: int, size: int, generator: Generator) -> Tensor:
-    """Paint in small chunks: a large one would need gigabytes for its intermediate images."""
-    chunks = [min(28, count - i) for i in range(0, count, 28)]
-    return torch.cat([paint(chunk, size, generator) for chunk in chunks])
 
 
 def detail_of(textures: Tensor) -> Tensor:
