@@ -126,9 +126,8 @@ class SearchTracker:
         if target is None:
             raise TpfError('track was called before initialize; give the target first')
         if pair.size != target.image_size:
-            raise TpfError(
-                f'image size changed from {target.image_size} to {pair.size}; initialize again'
-            )
+            before, now = ('{}x{}'.format(*size) for size in (target.image_size, pair.size))
+            raise TpfError(f'image size changed from {before} to {now}; initialize again')
         stages: dict[str, float] = {}
         with _timed(stages, 'crop'):
             pair = self._without_frozen(pair)
