@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -53,6 +54,13 @@ def test_the_cure_for_lost_images_names_a_profile_that_holds_them(monkeypatch):
     assert 'FASTDDS' not in dds.cure_for_loss(100_000)
     monkeypatch.setenv('RMW_IMPLEMENTATION', 'rmw_cyclonedds_cpp')
     assert 'FASTDDS' not in dds.cure_for_loss(640 * 512 * 3)
+
+
+def test_a_segment_that_does_not_fit_is_told(monkeypatch):
+    monkeypatch.setenv(dds.PROFILE_VARIABLE, str(dds.config_file('fastdds.xml')))
+    for free, words in ((8 << 20, '/dev/shm has 8 MB left, less than the 17 MB'), (64 << 20, '')):
+        monkeypatch.setattr(dds, 'disk_usage', lambda _, free=free: SimpleNamespace(free=free))
+        assert (dds.shared_memory_shortage() or '').startswith(words)
 
 
 @pytest.mark.parametrize(

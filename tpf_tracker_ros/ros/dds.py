@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import os
 from pathlib import Path
 import re
+from shutil import disk_usage
 
 DEFAULT_SEGMENT = 512 * 1024
 # What Fast DDS 3 reads, and Fast DDS 2 (up to Jazzy); 3 warns about the older name.
@@ -90,3 +91,15 @@ def shared_memory_segment(environment: Mapping[str, str] = os.environ) -> int | 
     if environment.get('FASTDDS_BUILTIN_TRANSPORTS', 'DEFAULT') != 'DEFAULT':
         return None
     return DEFAULT_SEGMENT
+
+
+def shared_memory_shortage() -> str | None:
+    """Say that this process's segment, not made yet, does not fit: Fast DDS names no reason."""
+    segment, folder = shared_memory_segment(), Path('/dev/shm')
+    if segment is None or not folder.is_dir() or (free := disk_usage(folder).free) >= segment:
+        return None
+    return (
+        f'{folder} has {free / 1e6:.0f} MB left, less than the {segment / 1e6:.0f} MB by which '
+        'images would be shared, so they go by UDP, slower and with losses; give a container '
+        '--shm-size=512m or --ipc=host'
+    )

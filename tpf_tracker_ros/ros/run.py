@@ -15,6 +15,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.ros.dds import shared_memory_shortage
 from tpf_tracker_ros.ros.graph import start_rclpy
 from tpf_tracker_ros.ros.node import SUCCESS, TrackerNode
 from tpf_tracker_ros.system.process import leave_cores
@@ -26,6 +27,7 @@ def main(args: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     leave_cores()
+    shortage = shared_memory_shortage()
     try:
         start_rclpy(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except TpfError as error:
@@ -33,6 +35,8 @@ def main(args: list[str] | None = None) -> None:
     node, code = None, 0
     try:
         node = TrackerNode()
+        if shortage:
+            node.get_logger().warning(shortage)
         if node.get_parameter('autostart').value:
             code = _start(node, stop)
         executor = SingleThreadedExecutor()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
+import logging
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +30,7 @@ from tpf_tracker_ros.bags.writer import BagWriter
 from tpf_tracker_ros.core.boxes import check_box
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.pairing import FramePairer
-from tpf_tracker_ros.ros.dds import loopback_environment
+from tpf_tracker_ros.ros.dds import loopback_environment, shared_memory_shortage
 from tpf_tracker_ros.ros.graph import POLL, spinning_node, wait_until
 from tpf_tracker_ros.ros.messages import (
     Detection2D,
@@ -51,6 +52,8 @@ START_TIMEOUT = 120.0  # s: loading and warming up a large model on a slow machi
 ASK_AGAIN = 2.0  # s
 MATCH_TIMEOUT = 10.0  # s: on loopback discovery takes a fraction of one
 QUIET = 2.0  # s without boxes after the last image: nothing more will come
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def replay(
         )
     check_box(init, next(islice(sequence, first, None)).size)
     os.environ.update(loopback_environment())
+    if shortage := shared_memory_shortage():
+        log.warning(shortage)
     recorded = {STATUS: DiagnosticArray, TRACKS: Detection2DArray}
     with ExitStack() as stack:
         bag = None
