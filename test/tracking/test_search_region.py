@@ -104,11 +104,11 @@ def test_a_single_template_is_exchanged_with_the_cameras_too(film):
     pairs, truth = film
     tracker = load_tracker('cmd_tiny', device='cpu')
     results = follow(tracker, with_a_change(pairs[:12], 6), truth[0])
-    first, now = tracker._target.dynamic['thermal'], tracker._target.templates
-    assert len(now) == 1 and not torch.equal(first, now[0])
+    first, now = (tracker._target.appearances[each].templates for each in ('thermal', 'rgb'))
+    assert len(now) == 1 and not torch.equal(first[0], now[0])
     assert overlap(results[6:], truth[6:12]) > 0.4
     tracker.track(FramePair(None, pairs[12].thermal))  # the first camera again: its template, too
-    assert torch.equal(tracker._target.templates[0], first)
+    assert tracker._target.appearance.templates is first
 
 
 def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
@@ -117,6 +117,21 @@ def test_the_target_is_kept_when_the_useful_camera_changes(film, tracker):
     results = follow(tracker, with_a_change(pairs[:18], change), truth[0])
     assert [result.modality for result in results] == ['thermal'] * (change - 1) + ['rgb'] * 9
     assert overlap(results[change:], truth[change:]) > 0.4
+
+
+def test_the_first_frame_tells_how_the_target_looks_to_the_camera_that_is_left(film, tracker):
+    pairs, truth = film
+    tracker.initialize(pairs[0], truth[0])
+    both = tracker._target.appearance
+    tracker.track(FramePair(pairs[1].rgb, None))
+    alone = load_tracker('tpf_tiny', device='cpu')
+    alone.initialize(FramePair(pairs[0].rgb, None), truth[0])
+    for kept, expected in zip(
+        tracker._target.appearance.templates, alone._target.appearance.templates
+    ):
+        assert np.array_equal(kept, expected)
+    tracker.track(pairs[2])
+    assert tracker._target.appearance is both
 
 
 def test_a_box_drawn_too_narrow_stays_so_where_boxes_are_calibrated(film):
@@ -144,7 +159,8 @@ def test_a_patch_keeps_its_shape_where_the_network_sees_another_object(film):
     assert shapes[0.8] == pytest.approx(2)
     assert shapes[0.0] < 1
     tracker.initialize(pairs[0], truth[0])  # of an object, shapes are the network's
-    assert tracker._target.shape is None and not tracker._target.error.any()
+    seen = tracker._target.appearance
+    assert seen.shape is None and not seen.error.any()
 
 
 def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):

@@ -60,6 +60,11 @@ class FramePair:
         """Return the pair with 'rgb' or 'thermal' absent; itself for an empty string."""
         return replace(self, **{camera: None}) if camera else self
 
+    def only(self, modality: str) -> 'FramePair':
+        """Return the pair with the images that this modality names, at least one, alone."""
+        unused = (name for name in ('rgb', 'thermal') if name not in modality)
+        return replace(self, **dict.fromkeys(unused))
+
     @property
     def modality(self) -> str:
         """'rgb+thermal', 'rgb' or 'thermal': which images are there."""

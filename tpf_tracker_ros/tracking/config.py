@@ -45,7 +45,7 @@ class TrackerConfig:
     ndtu_interval: int = _setting(5, 'frames between template updates; 0: none', 0, 10_000)
     ndtu_score: float = _setting(0.8, 'least score of a reliable frame')
     ndtu_size_jump: float = _setting(1.5, 'largest size factor between reliable frames', 1, 100)
-    template_per_modality: bool = _setting(True, 'a template for each set of cameras')
+    template_per_modality: bool = _setting(True, 'templates of its own for each set of cameras')
     blank_std: float = _setting(2.0, 'grey levels; a flatter image is left out; 0: never', 0, 255)
     frozen_ms: float = _setting(
         400.0, "a camera whose image stays the same for so long, while the other's changes, is "

@@ -7,6 +7,7 @@ every place here that asks for one names its switch.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 import time
 from typing import Any
@@ -41,21 +42,38 @@ MARGIN = 10.0  # px of a box that stay inside the image: OSTrack's
 
 
 @dataclass
+class Appearance:
+    """The target as one set of cameras shows it, and how the network errs about it."""
+
+    templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
+    error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of found boxes, to correct
+    shape: np.ndarray | None = None  # (2,) as pieces.shape_of gives, of a patch
+
+
+@dataclass
 class Target:
     """All that is known of the target from one frame to the next."""
 
-    box: np.ndarray  # (4,) x, y, w, h px; may reach beyond the image
-    image_size: tuple[int, int]  # width, height
+    first: FramePair  # in which it was given, with the images that were used
+    first_box: np.ndarray  # (4,) x, y, w, h px
+    box: np.ndarray  # (4,), may reach beyond the image
     margin: float  # px of a published box that stay inside the image
-    modality: str  # the images that the last of the templates is of
-    templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
+    modality: str  # the images now in use
+    appearances: dict[str, Appearance]  # by modality
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
     confident_size: np.ndarray = field(default_factory=lambda: np.zeros(2))  # the last such
-    error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of found boxes, to correct
-    shape: np.ndarray | None = None  # (2,) as pieces.shape_of gives, of a patch
-    dynamic: dict[str, Any] = field(default_factory=dict)  # the last of the templates by modality
     recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
     log_odds: float | None = None  # of the smoothed score
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the frames, px."""
+        return self.first.size
+
+    @property
+    def appearance(self) -> Appearance:
+        """How it looks in the images now in use."""
+        return self.appearances[self.modality]
 
 
 class SearchTracker:
@@ -105,17 +123,13 @@ class SearchTracker:
         stages: dict[str, float] = {}
         self._frozen.reset()
         self._left_out = self._frozen.judge(pair, self.config.frozen_ms)
-        with _timed(stages, 'crop'):
-            self._range.reset(pair.thermal)
-            crop, modality = self._template_crop(pair, box)
-        with _timed(stages, 'network'):
-            kept = self._engine.keep_template(*crop)
+        self._range.reset(pair.thermal)
+        seen, modality = self._appearance(pair, box, stages)
         # The published margin would blow up a small target.
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
-        target = Target(box, pair.size, margin, modality, [kept] * self._engine.max_templates)
+        first = deepcopy(pair.only(modality))  # the caller may fill its images anew
+        target = Target(first, box, box, margin, modality, {modality: seen})
         target.confident_size = box[2:]
-        if self.config.box_calibration or self.config.patch_overlap:
-            self._look_at_first(pair, target, stages)
         self._memory.reset(box)
         self._target, self.state = target, TrackState.TRACKING
         return TrackResult(box, 1.0, self.state, modality, stages=stages)
@@ -140,17 +154,16 @@ class SearchTracker:
         lost = self.state is TrackState.LOST
         factor = self._search_factor(expected, wide if lost and wide else None)
 
-        # 2. The crop, and the template that suits the images in it (template_per_modality).
+        # 2. The crop, and templates of the images that are in use in it (template_per_modality).
         window, crop, modality = self._search_crop(pair, expected, factor, stages)
         if modality != target.modality and config.template_per_modality:
-            with _timed(stages, 'network'):
-                self._follow_modality(pair, target, modality)
+            self._follow_modality(pair, expected, modality, stages)
 
         # 3. The network's box; where it is unsure, the better one of a wider crop (second_look).
-        found, score = self._locate(target, expected, window, crop, stages)
+        found, score = self._locate(target.appearance, expected, window, crop, stages)
         if wide and not lost and score < config.uncertain_score:
             factor = self._search_factor(expected, wide)
-            other, other_score = self._look(pair, target, expected, factor, stages)
+            other, other_score = self._look(pair, target.appearance, expected, factor, stages)
             if other_score > score:
                 found, score = other, other_score
 
@@ -239,7 +252,7 @@ class SearchTracker:
 
     def _locate(
         self,
-        target: Target,
+        seen: Appearance,
         around: np.ndarray,
         window: Window,
         crop: Pair,
@@ -247,48 +260,81 @@ class SearchTracker:
     ) -> tuple[np.ndarray, float]:
         """Box (4,) px and score that the network gives for the crop of a window around a box."""
         with _timed(stages, 'network'):
-            relative, score = self._engine.locate(target.templates, *crop)
+            relative, score = self._engine.locate(seen.templates, *crop)
         middle = centre(around) if self.config.published_crops else None
         return window.to_image(relative, middle=middle), score
 
     def _look(
         self,
         pair: FramePair,
-        target: Target,
+        seen: Appearance,
         around: np.ndarray,
         factor: float,
         stages: dict[str, float],
     ) -> tuple[np.ndarray, float]:
         """Crop around a box (4,) and locate; returns what _locate does."""
         window, crop, _ = self._search_crop(pair, around, factor, stages)
-        return self._locate(target, around, window, crop, stages)
+        return self._locate(seen, around, window, crop, stages)
 
-    def _look_at_first(self, pair: FramePair, target: Target, stages: dict[str, float]) -> None:
-        """
-        Compare the network's boxes in the first frame with the given one.
+    # ---- the target as it looks ----
 
-        Where they are another thing's, such as one in a patch of a scene that the user drew, it is
-        that one's way and size that later boxes tell: they are corrected by all of the error, and
-        keep the shape that was drawn.
+    def _appearance(
+        self, pair: FramePair, box: np.ndarray, stages: dict[str, float]
+    ) -> tuple[Appearance, str]:
         """
-        config, box = self.config, target.box
+        Return how the target in this box (4,) looks, and the images that show it.
+
+        Where the network's boxes are another thing's, such as one in a patch of a scene that the
+        user drew, it is that one's way and size that later boxes tell: they are corrected by all
+        of the error, and keep the shape that was drawn.
+        """
+        config = self.config
+        with _timed(stages, 'crop'):
+            crop, modality = self._template_crop(pair, box)
+        with _timed(stages, 'network'):
+            kept = self._engine.keep_template(*crop)
+        seen = Appearance([kept] * self._engine.max_templates)
+        if not config.box_calibration and not config.patch_overlap:
+            return seen, modality
         factor = self._search_factor(box)
-        found = [self._look(pair, target, view, factor, stages) for view in first_views(box)]
+        found = [self._look(pair, seen, view, factor, stages) for view in first_views(box)]
         error = first_error([each for each, _ in found], box)
         if iou(with_error(box, error), box) < config.patch_overlap:
-            target.error, target.shape = error, shape_of(box)
+            seen.error, seen.shape = error, shape_of(box)
         else:
-            target.error = config.box_calibration * error
+            seen.error = config.box_calibration * error
+        return seen, modality
+
+    def _follow_modality(
+        self, pair: FramePair, expected: np.ndarray, modality: str, stages: dict[str, float]
+    ) -> None:
+        """
+        Go on with the target as the images now in use show it.
+
+        When a camera fails or recovers, it is not the target that changed. How it looks in these
+        images is known, or told by the first frame, if they were there; else by what is now in
+        the expected box (4,).
+        """
+        target = self._target
+        if modality not in target.appearances:
+            if all(camera in target.first.modality for camera in modality.split('+')):
+                pair, expected = target.first.only(modality), target.first_box
+            elif self.state is TrackState.LOST:
+                return
+            target.appearances[modality], _ = self._appearance(pair, expected, stages)
+        target.modality = modality
+        self._memory.skip()
 
     # ---- the target from one frame to the next ----
 
     def _refine(self, target: Target, found: np.ndarray, score: float) -> np.ndarray:
         """Return the found box (4,) calibrated, its size eased and held near a confident one."""
         config = self.config
-        if target.error.any():
-            found = without_error(found, target.error)
-        if target.shape is not None:
-            found = in_shape(found, target.shape)
+        seen = target.appearance
+        if seen.error.any():
+            found = without_error(found, seen.error)
+        if seen.shape is not None:
+            found = in_shape(found, seen.shape)
         middle, size = centre(found), found[2:]
         if config.size_smoothing:
             span = config.confident_score - config.doubtful_score
@@ -365,26 +411,8 @@ class SearchTracker:
         if crop is None:
             return False
         with _timed(stages, 'network'):
-            target.templates[1] = self._engine.keep_template(*crop)
+            target.appearance.templates[1] = self._engine.keep_template(*crop)
         return True
-
-    def _follow_modality(self, pair: FramePair, target: Target, modality: str) -> None:
-        """
-        Take the template that suits the images now in use: the dynamic one where there is one.
-
-        When a camera fails or recovers, it is not the target that changed, so what lies at its
-        last place is the target as the new images show it. A template of the last time with
-        these images is kept and preferred.
-        """
-        if self.state is TrackState.LOST:
-            return
-        target.dynamic[target.modality] = target.templates[-1]
-        if modality not in target.dynamic:
-            crop, _ = self._template_crop(pair, target.box)
-            target.dynamic[modality] = self._engine.keep_template(*crop)
-        target.templates[-1] = target.dynamic[modality]
-        target.modality = modality
-        self._memory.skip()
 
 
 @contextmanager
