@@ -6,11 +6,12 @@ Each piece has one switch in TrackerConfig; the search asks it, and these functi
 
 import cv2
 import numpy as np
-from tpf_tracker_ros.core.boxes import centre, from_centre
+from tpf_tracker_ros.core.boxes import centre, from_centre, iou
 
 # Where the search crops of the first frame look, in target sizes beside the target.
 FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 LARGEST_ERROR = 1.0  # in target sizes, and of log width and height
+DRAWN_BESIDE = 3.0  # px by which a side may be drawn beside the target's
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -90,6 +91,17 @@ def with_error(box: np.ndarray, error: np.ndarray) -> np.ndarray:
     """Return the box (4,) that a network with this error (4,) finds where the given one is."""
     size = box[2:] * np.exp(error[2:])
     return from_centre(*(centre(box) + error[:2] * size), *size)
+
+
+def is_other(found: np.ndarray, box: np.ndarray, least_overlap: float) -> bool:
+    """
+    Whether the found box (4,) is that of another thing than what the user drew a box (4,) around.
+
+    Its overlap is too small then, and not since the target is: nobody draws to the pixel.
+    """
+    beside = found - box
+    sides = np.abs([beside[:2], beside[:2] + beside[2:]])
+    return bool(sides.max() > DRAWN_BESIDE and iou(found, box) < least_overlap)
 
 
 def shape_of(box: np.ndarray) -> np.ndarray:

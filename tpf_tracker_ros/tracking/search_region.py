@@ -14,7 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre, iou
+from tpf_tracker_ros.core.boxes import centre, check_box, clip_box, from_centre
 from tpf_tracker_ros.core.crops import Window
 from tpf_tracker_ros.core.depth import depth_colours
 from tpf_tracker_ros.core.errors import TpfError
@@ -29,6 +29,7 @@ from tpf_tracker_ros.tracking.pieces import (
     first_error,
     first_views,
     in_shape,
+    is_other,
     log_odds,
     Pair,
     shape_of,
@@ -299,7 +300,7 @@ class SearchTracker:
         factor = self._search_factor(box)
         found = [self._look(pair, seen, view, factor, stages) for view in first_views(box)]
         error = first_error([each for each, _ in found], box)
-        if iou(with_error(box, error), box) < config.patch_overlap:
+        if is_other(with_error(box, error), box, config.patch_overlap):
             seen.error, seen.shape = error, shape_of(box)
         else:
             seen.error = config.box_calibration * error
