@@ -19,7 +19,7 @@ MAY = {
     'evaluation': {'core', 'data', 'tracking'},
     'training': {'core', 'data', 'models', 'tracking', 'evaluation', 'torch'},
     'ros': {'core', 'system', 'data', 'bags', 'tracking', 'evaluation', 'rclpy'},
-    'console': {'core', 'ros', 'rclpy'},
+    'console': {'core', 'system', 'ros', 'rclpy'},
 }
 
 

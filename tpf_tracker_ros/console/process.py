@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 import json
-import signal
 import subprocess
 import sys
 
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.ros.dds import loopback_environment
+from tpf_tracker_ros.system.process import interrupt
 
 # The tracker's target_history_mb where a box is drawn: 5 s of two cameras of 640x512 px at 30 Hz.
 HISTORY_MB = 256.0
@@ -39,8 +39,4 @@ def console_process(address: str, port: int) -> Iterator[str]:
                 raise TpfError(f'the console does not start: {words[-1]}')
             yield line
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_TIMEOUT)
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                process.kill()
+            interrupt(process, STOP_TIMEOUT)

@@ -90,13 +90,13 @@ def register_model(
 def find_model(name: str) -> Entry:
     """Return the entry of this name. Raises TpfError where there is none."""
     if name not in _ENTRIES:
-        raise TpfError(f'unknown model {name!r}; choose one of {", ".join(_ENTRIES)}')
+        raise TpfError(f'unknown model {name!r}; choose one of {", ".join(list_models())}')
     return _ENTRIES[name]
 
 
 def list_models() -> dict[str, Entry]:
-    """All entries by name."""
-    return dict(_ENTRIES)
+    """All entries by name, in its order."""
+    return dict(sorted(_ENTRIES.items()))
 
 
 def create_model(name: str) -> TrackingNetwork:

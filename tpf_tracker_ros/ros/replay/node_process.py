@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tpf_tracker_ros.bags.cameras import COMPRESSED
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.system.process import interrupt
 
 STOP_TIMEOUT = 10.0  # s from SIGINT to SIGKILL
 
@@ -70,11 +71,7 @@ def node_process(
         try:
             yield NodeProcess(process, log)
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_TIMEOUT)
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                process.kill()
+            interrupt(process, STOP_TIMEOUT)
 
 
 def camera_info_topic(image_topic: str) -> str:
