@@ -36,7 +36,8 @@ def console_process(address: str, port: int) -> Iterator[str]:
             line = process.stdout.readline().strip()
             if not line:
                 words = process.stderr.read().strip().splitlines() or ['it says nothing']
-                raise TpfError(f'the console does not start: {words[-1]}')
+                reason = words[-1].removeprefix('error: ')
+                raise TpfError(f'the console does not start: {reason}')
             yield line
         finally:
             interrupt(process, STOP_TIMEOUT)

@@ -44,7 +44,9 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return data.decode(BOMS.get(data[:2], 'utf-8-sig'))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise TpfError(f'{path} cannot be read: {error.strerror}') from None
+    except UnicodeDecodeError as error:
         raise TpfError(f'{path} cannot be read as text: {error}{substitute(path)}') from None
 
 

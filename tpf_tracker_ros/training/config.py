@@ -57,8 +57,8 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
             value = float(value)
         if not _fits(value, wanted):
             raise TpfError(
-                f'{where}: {key} is {value!r}, a {type(value).__name__}; '
-                f'it must be a {_title(wanted)}'
+                f'{where}: {key} is {value!r}, of type {type(value).__name__}; '
+                f'it must be of type {_title(wanted)}'
             )
         values[key] = value
     for field in fields(kind):

@@ -252,9 +252,9 @@ def test_an_experiment_lists_its_datasets(tmp_path):
         ('[[data]]\ndataset="gtot"\nroot="/"\n[[data]]\nwieght = 1',
          r"bad.toml \[\[data\]\] 2: unknown key 'wieght'; known are dataset, root"),
         ('[[data]]\ndataset = "gtot"', r'\[\[data\]\] 1: root is missing and has no default'),
-        ('[[data]]\nroot = 3', r'\[\[data\]\] 1: root is 3, a int; it must be a str'),
-        ('[data]\nroot = "/"', r'it must be a list of tables, each under a heading in \[\[ \]\]'),
-        ('data = ["gtot"]', 'it must be a list of tables'),
+        ('[[data]]\nroot = 3', r'\[\[data\]\] 1: root is 3, of type int; it must be of type str'),
+        ('[data]\nroot = "/"', r'list of tables, each under a heading in \[\[ \]\]'),
+        ('data = ["gtot"]', 'it must be of type list of tables'),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused(tmp_path, text, rule):

@@ -113,5 +113,5 @@ def test_a_list_of_a_wrong_type_is_refused(tmp_path):
     path = tmp_path / 'bad.toml'
     for value in ('"guided"', '[3]'):
         path.write_text(f'experts = {value}')
-        with pytest.raises(TpfError, match=r'it must be a list\[str\]'):
+        with pytest.raises(TpfError, match=r'it must be of type list\[str\]'):
             read_config(path, MadConfig)

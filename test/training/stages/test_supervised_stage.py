@@ -22,9 +22,9 @@ CONFIG = SupervisedConfig(
     [
         ('stepz = 3', "unknown key 'stepz'"),
         ('[world]\nobjectz = 3', r"\[world\]: unknown key 'objectz'"),
-        ('steps = "many"', "steps is 'many', a str; it must be a int"),
-        ('steps = 1.5', 'it must be a int'),
-        ('world = 3', 'it must be a WorldConfig'),
+        ('steps = "many"', "steps is 'many', of type str; it must be of type int"),
+        ('steps = 1.5', 'it must be of type int'),
+        ('world = 3', 'it must be of type WorldConfig'),
         ('steps = ', 'not valid TOML'),
     ],
 )
