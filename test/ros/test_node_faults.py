@@ -3,7 +3,9 @@
 from contextlib import suppress
 import functools
 import itertools
+import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -204,6 +206,17 @@ def test_what_cannot_start_exits_with_one_line(arguments, words, capfd):
     said += [ended.value.code] if isinstance(ended.value.code, str) else []
     assert ended.value.code and not output and 'Traceback' not in written
     assert len(said) == 1 and words in said[0]
+
+
+def test_what_other_rooms_warn_of_is_in_the_log(capfd, monkeypatch):
+    def load(*_, **__):
+        logging.getLogger('tpf_tracker_ros.models').warning('fusion runs slowly')
+        raise TpfError('that was all')
+
+    monkeypatch.setattr('tpf_tracker_ros.tracking.load.load_tracker', load)
+    with pytest.raises(SystemExit):
+        main(['--ros-args'])
+    assert re.search(r'\[WARN\].*\[tpf_tracker\]: fusion runs slowly', capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(

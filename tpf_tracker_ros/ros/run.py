@@ -6,6 +6,7 @@ loading its model: what it says then, and its last state, still get out.
 """
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -32,11 +33,12 @@ def main(args: list[str] | None = None) -> None:
         start_rclpy(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except TpfError as error:
         sys.exit(f'error: {error}')
-    node, code = None, 0
+    node, handler, code = None, None, 0
     try:
         node = TrackerNode()
+        logging.getLogger().addHandler(handler := _ToRos(node.get_logger().name))
         if shortage:
-            node.get_logger().warning(shortage)
+            logging.warning(shortage)
         if node.get_parameter('autostart').value:
             code = _start(node, stop)
         executor = SingleThreadedExecutor()
@@ -53,10 +55,22 @@ def main(args: list[str] | None = None) -> None:
     if node and node.hangs:
         sys.stderr.flush()
         os._exit(1)  # the thread would keep the process
+    logging.getLogger().removeHandler(handler)
     # The middleware takes its files from /dev/shm only when nothing refers to the node any more.
     executor = node = None
     gc.collect()
     sys.exit(code)
+
+
+class _ToRos(logging.Handler):
+    """Hands what other rooms warn of to the node's log, and so to /rosout."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._logger = rclpy.logging.get_logger(name)  # no node: it must not be held
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._logger.warning(record.getMessage())
 
 
 def _start(node: TrackerNode, stop: threading.Event) -> int:
