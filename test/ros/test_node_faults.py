@@ -132,7 +132,7 @@ def test_a_topic_without_images_is_told_from_a_wrong_topic_type_and_transport(tr
         assert 'remap it to the topic of your camera; there are /rgb/image_raw, ' in why('/camera')
         wrong = '/rgb/image_raw/compressed'
         graph.node.create_publisher(Image, wrong, 1)
-        words = 'is published as sensor_msgs/msg/Image; give the topic as /rgb/image_raw, and the'
+        words = 'published as sensor_msgs/msg/Image; give a topic of sensor_msgs/msg/Compressed'
         graph.until(lambda: words in why(wrong), words)
         for publisher in [*graph.node.publishers]:
             graph.node.destroy_publisher(publisher)

@@ -102,9 +102,9 @@ def why_silent(node: Node, topic: str) -> str:
         if (each.node_namespace, each.node_name) == (node.get_namespace(), node.get_name())
     }
     if kinds and wanted and not kinds & wanted:
-        cure = 'give a topic of images'
-        if kinds & IMAGE_KINDS:
-            cure = f'give the topic as {raw}, and the transport of this camera as it is'
+        cure = f'give a topic of {", ".join(wanted)}'
+        if suffix in TRANSPORTS and 'sensor_msgs/msg/CompressedImage' in kinds:
+            cure = f'give the topic as {raw}, and set the transport of this camera to {suffix}'
         return f'it is published as {", ".join(sorted(kinds))}; {cure}'
     if kinds:
         return (
