@@ -51,6 +51,8 @@ def test_what_is_not_a_box_is_refused(text):
         ([-4680, -4744, 10000, 10000], 'larger than the 640x512 image'),
         ([0, 0, 20, 1e9], 'larger than the 640x512 image'),
         ([np.nan, 5, 10, 10], 'finite'),
+        ('1,2,3,4', "'1,2,3,4' is not four numbers"),
+        (None, 'is not four'),
     ],
 )
 def test_a_box_no_tracker_can_start_on_is_refused(box, rule):

@@ -16,7 +16,7 @@ from tpf_tracker_ros.core.pairing import Paired
 from tpf_tracker_ros.ros.conversion import Frame
 from tpf_tracker_ros.ros.graph import wait_until
 from tpf_tracker_ros.ros.watchdog import Watchdog
-from tpf_tracker_ros.ros.worker import CATCH_UP, LOOK, Target, Worker
+from tpf_tracker_ros.ros.worker import CATCH_UP, Target, Worker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 BOX = np.array([10.0, 12, 20, 16])
@@ -134,12 +134,13 @@ def test_without_a_target_every_pair_passes_without_a_box(bench):
     assert b.tracker.seen == [] and b.worker.state is TrackState.IDLE
 
 
-def test_without_a_target_a_pair_is_looked_at_now_and_then(bench):
+def test_without_a_target_a_pair_is_looked_at_now_and_then(bench, monkeypatch):
+    monkeypatch.setattr('tpf_tracker_ros.ros.worker.LOOK', 1e3)
     looked_at = []
     b = bench(inspect=looked_at.append)
     b.feed(1, 2)
     assert [pair.stamp // PERIOD for pair in looked_at] == [1]
-    b.worker._looked_at = -LOOK
+    b.worker._looked_at = -1e9
     b.feed(3, image=BROKEN)  # passes like the others
     assert len(b.published()) == 3 and not b.reports
 

@@ -42,7 +42,10 @@ def check_box(box: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     than the image, and its centre must lie in the image. The one rule for every box that comes
     in, whoever gives it.
     """
-    box = np.asarray(box, dtype=np.float64)
+    try:
+        box = np.asarray(box, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TpfError(f'box {box!r} is not four numbers; give x,y,w,h in pixels') from None
     shown = ','.join(f'{value:g}' for value in box.ravel())
     if box.shape != (4,) or not np.isfinite(box).all():
         raise TpfError(f'box {shown} is not four finite numbers; give x,y,w,h in pixels')
