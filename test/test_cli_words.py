@@ -33,14 +33,15 @@ def parse(line):
         return  # a group, which lists its commands
     names = next(names for names in LEAVES if tuple(words[: len(names)]) == names)
     with suppress(click.exceptions.Exit):  # of --help
-        LEAVES[names].make_context(' '.join(names), words[len(names) :])
+        rest = len(names)
+        LEAVES[names].make_context(' '.join(names), words[rest:])
 
 
 @pytest.mark.parametrize('names', LEAVES, ids=' '.join)
 def test_each_command_has_an_example_that_it_takes(names):
     head, *lines = LEAVES[names].epilog.splitlines()[1:]
     assert head == 'Example:' and lines
-    assert tuple(lines[0].split()[1 : len(names) + 1]) == names
+    assert lines[0].startswith(f'  tpf {" ".join(names)}')
     for line in lines:
         parse(line)
 
