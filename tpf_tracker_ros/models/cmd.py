@@ -98,11 +98,7 @@ def cmd_small() -> Cmd:
     return Cmd(CmdConfig())
 
 
-# Chosen on the development films; see the card.
-CMD_TINY = {**ONE_TEMPLATE, 'score_smoothing': 0.8, 'uncertain_score': 0.45, 'lost_score': 0.4}
-
-
-@register_model(defaults=CMD_TINY)
+@register_model(defaults={**ONE_TEMPLATE, 'score_smoothing': 0.8})
 def cmd_tiny() -> Cmd:
     """Three narrow blocks shared by both modalities, at 64/128 px; for plain CPUs."""
     return Cmd(CmdConfig(**TINY, ce_blocks=(0, 1), ce_keep=0.6))
