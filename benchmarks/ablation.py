@@ -2,20 +2,20 @@
 What each part of the training brings: the same budget for every variant, several seeds.
 
     python benchmarks/ablation.py --start FIRST --adapter MAD --pairs PAIRS --out runs/ablation
-    python benchmarks/ablation.py --model tpf_nano --pairs PAIRS --out runs/ablation_nano --films 0
+    python benchmarks/ablation.py --model tpf_nano --adapter MAD --pairs PAIRS --out runs/ablation
 
 tpf_tiny: every variant starts from the backbone and head of --start and trains all of it on the
 synthetic world: with plain averaging instead of an adapter, with a fresh adapter, with the adapter
 of stage 1 (--adapter, made by `tpf train mad`), and with that and DRF.
 
-tpf_nano: the tracker is frozen, so plain averaging and the adapter of stage 1 as it is need no
-training; a fresh adapter, that of stage 1, and that with DRF are trained through the tracker by
-`tpf train response`, with real images.
+tpf_nano: the tracker is frozen, so plain averaging, the RGB image and the adapter of stage 1 as it
+is need no training; a fresh adapter, which starts as the RGB image, that of stage 1, and that with
+DRF are trained through the tracker by `tpf train response`, with real images.
 
-Each is also tracked without NDTU. Measured on films of the world and, with --pairs, on scenes
-panned over real pairs and on cut-outs moving over them, of the development seed and of the
-reporting one; 'fade': RGB goes almost dark and comes back, then thermal contrast does. Runs go on
-where they were interrupted.
+Or --weights alone are measured. Each is also tracked without NDTU. Measured on films of the world
+and, with --pairs, on scenes panned over real pairs and on cut-outs moving over them, of the
+development seed and of the reporting one; 'fade': RGB goes almost dark and comes back, then
+thermal contrast does. Runs go on where they were interrupted.
 """
 
 import argparse
@@ -155,7 +155,7 @@ def variants(args: argparse.Namespace) -> Variants:
     taught = {'init_adapter': str(args.adapter)}
     if args.model == 'tpf_nano':
         path = EXPERIMENTS / 'tpf_nano_response.toml'
-        numbers |= taught | {'learning_rate': 3e-3, 'ema': 0.95}  # so few steps
+        numbers |= taught | {'ema': 0.9}  # so few steps
         config = replace(read_config(path, ResponseConfig), **numbers)
         return {
             'PFA': (Response, replace(config, init_adapter='fresh')),
@@ -176,12 +176,15 @@ def untrained(args: argparse.Namespace) -> dict[str, Path]:
     """Name -> weights of what needs no training."""
     if args.model != 'tpf_nano':
         return {}
-    averaging = create_model('tpf_nano')
-    load_weights(averaging, args.start, part=lambda key: averaging.group(key) != 'adapter')
-    path = args.out / 'averaging.safetensors'
+    model = create_model('tpf_nano')
+    load_weights(model, args.start, part=lambda key: model.group(key) != 'adapter')
     args.out.mkdir(parents=True, exist_ok=True)
-    save_weights(averaging, path)
-    return {'averaging': path, 'MAD alone': args.adapter}
+    paths = {'MAD alone': args.adapter}
+    for name, share in {'averaging': 0.5, 'RGB alone': 1.0}.items():
+        nn.init.constant_(model.pfa.out.bias, share - 0.5)
+        paths[name] = args.out / f'{name}.safetensors'
+        save_weights(model, paths[name])
+    return paths
 
 
 def films(args: argparse.Namespace) -> dict[str, list[Filmed]]:
@@ -230,6 +233,9 @@ def print_table(results: dict[str, list[dict[str, float]]]) -> None:
 
 def weights_of(args: argparse.Namespace) -> Iterable[tuple[str, Path]]:
     """Names and weights of all variants, trained where they are not yet."""
+    if args.weights:
+        yield from ((path.stem, path) for path in args.weights)
+        return
     yield from untrained(args).items()
     for seed in range(args.seeds):
         for name, (stage, config) in variants(args).items():
@@ -242,9 +248,9 @@ def main() -> None:
     """Train what is not trained yet, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--model', choices=('tpf_tiny', 'tpf_nano'), default='tpf_tiny')
-    packaged = packaged_weights('tpf_nano')
-    parser.add_argument('--start', type=Path, default=packaged, help='weights all start from')
-    parser.add_argument('--adapter', type=Path, default=packaged, help='weights of stage 1')
+    parser.add_argument('--start', type=Path, help='weights all start from; tpf_nano: packaged')
+    parser.add_argument('--adapter', type=Path, help='weights of stage 1')
+    parser.add_argument('--weights', type=Path, nargs='+', help='measure these, train nothing')
     parser.add_argument('--pairs', type=Path, help='folder of registered pairs')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--seeds', type=int, default=3)
@@ -256,8 +262,10 @@ def main() -> None:
     parser.add_argument('--degradations', nargs='+', default=['none', 'fade', 'switch'])
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
-    if args.model == 'tpf_tiny' and packaged in (args.start, args.adapter):
-        parser.error('tpf_tiny needs --start and --adapter, weights of its first two stages')
+    if args.model == 'tpf_nano':
+        args.start = args.start or packaged_weights('tpf_nano')
+    if not args.weights and None in (args.start, args.adapter):
+        parser.error('give --adapter, and for tpf_tiny --start: weights of its first two stages')
 
     columns, results = films(args), {}
     for name, weights in weights_of(args):
