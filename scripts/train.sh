@@ -54,10 +54,9 @@ fusion() {
 [[ -f runs/pack/pack.json ]] || $tpf train pack "$source" runs/pack
 if [[ ,$only, == *,tpf_nano,* ]]; then
   # NanoTrack's part is in the package; tpf import-weights makes it again, bit for bit.
-  train response tpf_nano_response
-  train mad tpf_nano_mad # for the table alone
+  train mad tpf_nano_mad
   ablation tpf_nano --adapter "$runs/tpf_nano_mad/tpf_nano.safetensors"
-  fusion tpf_nano "$runs/tpf_nano_response/tpf_nano.safetensors"
+  fusion tpf_nano "$runs/tpf_nano_mad/tpf_nano.safetensors"
 fi
 if [[ ,$only, == *,tpf_tiny,* ]]; then
   train supervised tpf_tiny
