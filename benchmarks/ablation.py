@@ -178,7 +178,6 @@ def untrained(args: argparse.Namespace) -> dict[str, Path]:
         return {}
     model = create_model('tpf_nano')
     load_weights(model, args.start, part=lambda key: model.group(key) != 'adapter')
-    args.out.mkdir(parents=True, exist_ok=True)
     paths = {'MAD alone': args.adapter}
     for name, share in {'averaging': 0.5, 'RGB alone': 1.0}.items():
         nn.init.constant_(model.pfa.out.bias, share - 0.5)
@@ -267,6 +266,7 @@ def main() -> None:
     if not args.weights and None in (args.start, args.adapter):
         parser.error('give --adapter, and for tpf_tiny --start: weights of its first two stages')
 
+    args.out.mkdir(parents=True, exist_ok=True)
     columns, results = films(args), {}
     for name, weights in weights_of(args):
         results.setdefault(name, []).append(measure(weights, columns, args))
