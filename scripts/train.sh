@@ -43,6 +43,7 @@ train() {
 ablation() {
   local model=$1
   shift
+  [[ $runs == runs ]] || set -- "$@" --steps 40 --batch 8 --count 2 --frames 40
   $python benchmarks/ablation.py --model "$model" --device "$device" --out "$runs/ablation_$model" \
     ${pairs:+--pairs "$pairs"} "$@"
 }
