@@ -20,7 +20,7 @@ known only after the fact. CSRT needs opencv-contrib-python-headless (see peers.
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import cycle
+from itertools import cycle, islice
 import json
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from tpf_tracker_ros.data.panned import DEGRADATIONS, panned_set
 from tpf_tracker_ros.evaluation.confidence import auroc, calibration_error, overlaps, RIGHT, WRONG
 from tpf_tracker_ros.evaluation.metrics import precision, success_auc
 from tpf_tracker_ros.evaluation.plots import draw_reliability
+from tpf_tracker_ros.evaluation.worst import draw_failure, lost_at
 from tpf_tracker_ros.tracking.config import DEFAULT_MODEL, parse_setting
 from tpf_tracker_ros.tracking.offline import track_sequence
 
@@ -124,6 +125,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
             truth = sequence.ground_truth[: len(boxes)]
             found = overlaps(boxes, truth)[1:]
             known = np.isfinite(found)
+            lost = 1 + lost_at(np.where(known, found, 1))
             records.append(
                 {
                     'set': group,
@@ -136,6 +138,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
                     'renewals': sum(result.template_updated for result in results),
                     'scores': np.array([result.score for result in results[1:]])[known].tolist(),
                     'overlaps': found[known].tolist(),
+                    'lost_at': lost,
+                    'box': boxes[lost].tolist(),
                 }
             )
             shown = '{sequence:32} {tracker:18} {auc:5.1f} {precision:6.1f} {renewals:3}'
@@ -231,6 +235,23 @@ def save_figure(records: list[dict], path: Path) -> None:
     ).savefig(path, dpi=110)
 
 
+def save_failures(records: list[dict], args: argparse.Namespace, columns: int = 3) -> None:
+    """Draw where our first tracker lost its target, in the --worst sequences it is worst at."""
+    ours = [record for record in records if record['tracker'] == args.tracker[0]]
+    worst = {r['sequence']: r for r in sorted(ours, key=lambda r: r['auc'])[: args.worst]}
+    tiles = []
+    for _, _, sequence in sequences(args):
+        if record := worst.get(sequence.name):
+            frame = record['lost_at']
+            pair = next(islice(sequence, frame, None))
+            tiles.append(draw_failure(pair, np.array(record['box']), sequence.ground_truth[frame]))
+    width = max(tile.shape[1] for tile in tiles)
+    padded = [np.pad(t, ((0, 8), (0, width + 8 - t.shape[1]), (0, 0))) for t in tiles]
+    padded += [np.zeros_like(padded[0])] * (-len(padded) % columns)
+    rows = [np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)]  # noqa: E203
+    cv2.imwrite(str(args.failures), np.vstack(rows)[..., ::-1])
+
+
 def main() -> None:
     """Parse the command line, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -249,6 +270,8 @@ def main() -> None:
     parser.add_argument('--no-peers', dest='peers', action='store_false')
     parser.add_argument('--nanotrack', type=Path, help='its ONNX files; default DATA/nanotrack')
     parser.add_argument('--json', type=Path, help='write all records and means here')
+    parser.add_argument('--failures', type=Path, help='draw where targets were lost: .jpg, .png')
+    parser.add_argument('--worst', type=int, default=6, help='sequences in --failures')
     parser.add_argument('--figure', type=Path, help='draw how reliable the score is: .jpg, .png')
     args = parser.parse_args()
     try:
@@ -259,6 +282,8 @@ def main() -> None:
     print_table(means)
     scores = score_table(records)
     print_scores(scores)
+    if args.failures:
+        save_failures(records, args)
     if args.figure:
         save_figure(records, args.figure)
     if args.json:

@@ -27,24 +27,39 @@ def worst_frame(evaluation: Evaluation, tracker: str, name: str) -> tuple[int, n
     boxes = boxes[:: every if len(boxes) > truths.shape[1] else 1][: truths.shape[1]]
     overlaps = np.max([iou(boxes, truth[: len(boxes)]) for truth in truths], axis=0)
     counted = np.where(present(truths[0, : len(boxes)]), overlaps, 1)
-    runs = np.convolve(counted == 0, np.ones(RUN), 'valid') if len(counted) >= RUN else []
+    return lost_at(counted) * every, overlaps
+
+
+def lost_at(overlaps: np.ndarray) -> int:
+    """Give the index of overlaps (N,) where RUN of 0 begin; without such, that of the least."""
+    runs = np.convolve(overlaps == 0, np.ones(RUN), 'valid') if len(overlaps) >= RUN else []
     lost = np.flatnonzero(np.equal(runs, RUN))
-    return int(lost[0] if len(lost) else counted.argmin()) * every, overlaps
+    return int(lost[0] if len(lost) else overlaps.argmin())
 
 
 def picture(
-    evaluation: Evaluation, tracker: str, name: str, folder: Path, frame: int, height: int = 200
+    evaluation: Evaluation, tracker: str, name: str, folder: Path, frame: int
 ) -> np.ndarray:
-    """Return the frame of each camera side by side, uint8 (height, W, 3), with both boxes."""
+    """Return what draw_failure gives for this frame of a sequence."""
     layout = get_layout(evaluation.dataset)
     rows = evaluation.truths[name].shape[1]
     truth = evaluation.truths[name][0, min(frame // layout.every, rows - 1)]
     boxes = evaluation.results[tracker][name]
     box = boxes[min(frame if len(boxes) > rows else frame // layout.every, len(boxes) - 1)]
+    return draw_failure(read_frame(folder, evaluation.dataset, frame), box, truth)
+
+
+def draw_failure(
+    pair: FramePair, box: np.ndarray, truth: np.ndarray, height: int = 200
+) -> np.ndarray:
+    """
+    Return the cameras' images side by side, uint8 (height, W, 3) RGB, with both boxes (4,) px.
+
+    The colour and the number are those of their overlap.
+    """
     overlap = float(iou(box, truth))
     state = 'TRACKING' if overlap > 0.5 else 'UNCERTAIN' if overlap > 0 else 'LOST'
     tiles = []
-    pair = read_frame(folder, evaluation.dataset, frame)
     for image in (image for image in (pair.rgb, pair.thermal) if image is not None):
         if image.ndim == 2:
             image = ThermalRange().to_rgb(image)
