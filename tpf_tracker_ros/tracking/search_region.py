@@ -340,6 +340,8 @@ class SearchTracker:
         if config.size_smoothing:
             span = config.confident_score - config.doubtful_score
             trust = min(max((score - config.doubtful_score) / span, 0), 1)
+            if seen.shape is not None:
+                trust = score  # a patch does not change its size by itself, as an object may
             size = eased_size(target.box[2:], size, keep=config.size_smoothing, trust=trust)
         if score >= config.confident_score:
             target.confident_size = size
