@@ -248,7 +248,7 @@ def save_failures(records: list[dict], args: argparse.Namespace, columns: int = 
     width = max(tile.shape[1] for tile in tiles)
     padded = [np.pad(t, ((0, 8), (0, width + 8 - t.shape[1]), (0, 0))) for t in tiles]
     padded += [np.zeros_like(padded[0])] * (-len(padded) % columns)
-    rows = [np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)]  # noqa: E203
+    rows = [np.hstack(row) for row in zip(*[iter(padded)] * columns)]
     cv2.imwrite(str(args.failures), np.vstack(rows)[..., ::-1])
 
 
