@@ -55,7 +55,9 @@ READ_NOISE = 2.0  # grey levels
 class Filmed:
     """A sequence kept in memory, since every variant tracks it again; fade: see fade_pair."""
 
-    def __init__(self, sequence: Sequence, frames: int | None = None, *, fade: bool) -> None:
+    def __init__(
+        self, sequence: Sequence, frames: int | None = None, *, fade: bool = False
+    ) -> None:
         self.name, self.ground_truth = sequence.name, sequence.ground_truth[:frames]
         self.pairs = [pair for pair, _ in zip(sequence, self.ground_truth)]
         if fade:
