@@ -107,7 +107,7 @@ def test_every_piece_has_one_switch_and_is_off_in_published():
         assert all(getattr(published, name) == value for name, value in PUBLISHED.items())
     assert changed == set(PUBLISHED)
     one = model_settings('tpf_tiny', policy='published', inertia=0.5)
-    assert (one.inertia, one.size_leash) == (0.5, 0)
+    assert (one.inertia, one.size_smoothing) == (0.5, 0)
 
 
 # ndtu_interval needs two templates, and published uses one.
@@ -144,7 +144,6 @@ def test_settings_of_the_command_line(text, value):
         ('second_look=1', 'it must be true or false'),
         ('inertia=2', 'breaks the rule 0 <= inertia <= 1'),
         ('policy=best', 'choose one of robust, published'),
-        ('size_leash=0.5', 'breaks the rule size_leash >= 1, or 0'),
     ],
 )
 def test_bad_settings_are_refused_in_words(text, words):

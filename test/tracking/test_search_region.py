@@ -174,18 +174,6 @@ def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
     assert iou(follow(tracker, [*pairs[:8], jumped], truth[0])[-1].box, there) < 0.1
 
 
-def test_sizes_keep_near_that_of_the_last_confident_frame(film):
-    pairs, truth = film
-    tracker = load_tracker('tpf_tiny', device='cpu', box_calibration=0)
-    tracker.initialize(pairs[0], truth[0])
-    half = np.concatenate([truth[0][:2], truth[0][2:] / 2])
-    target = tracker._target
-    for score, factor in ((0.5, tracker.config.size_leash), (0.7, 2)):
-        for _ in range(60):
-            target.box = tracker._refine(target, half, score)
-        np.testing.assert_allclose(target.box[2:], truth[0][2:] / factor, rtol=1e-3)
-
-
 def test_a_smoothed_score_is_the_mean_of_log_odds(film):
     tracker = load_tracker('tpf_tiny', device='cpu', score_smoothing=0.5)
     pairs, truth = film

@@ -135,7 +135,6 @@ NANOTRACK = PublishedKeys(
         # Sizes are steady by themselves: each of these costs more on films than it brings.
         'doubtful_score': 0.0,
         'confident_score': 0.01,
-        'size_leash': 0.0,
         'box_calibration': 0.0,
         'patch_overlap': 0.8,
         'size_smoothing': 0.5,

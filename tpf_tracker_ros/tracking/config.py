@@ -58,9 +58,6 @@ class TrackerConfig:
         0.0, 'first-frame overlap of found and given box, below: a patch, which keeps its shape'
     )
     size_smoothing: float = _setting(0.75, 'share of the old box size kept; 0: sizes as found')
-    size_leash: float = _setting(
-        1.35, 'factor by which a size may leave the last confident one; 0: any', 0, 100
-    )
     inertia: float = _setting(0.8, 'share of the last step expected of the next; 0: none')
     return_lost: bool = _setting(True, 'a LOST box goes back, and stays until the target is found')
     beyond_image: bool = _setting(True, 'a box may reach beyond the image between frames')
@@ -95,7 +92,6 @@ class TrackerConfig:
             (config.score_smoothing < 1, 'score_smoothing < 1'),
             (config.size_smoothing < 1, 'size_smoothing < 1'),
             (config.thermal_smoothing < 1, 'thermal_smoothing < 1'),
-            (config.size_leash == 0 or config.size_leash >= 1, 'size_leash >= 1, or 0'),
         ):
             if not holds:
                 raise TpfError(f'{given} breaks the rule {rule}')
@@ -114,7 +110,6 @@ PUBLISHED: dict[str, Value] = {
     'box_calibration': 0.0,
     'patch_overlap': 0.0,
     'size_smoothing': 0.0,
-    'size_leash': 0.0,
     'inertia': 0.0,
     'return_lost': False,
     'beyond_image': False,

@@ -62,7 +62,6 @@ class Target:
     modality: str  # the images now in use
     appearances: dict[str, Appearance]  # by modality
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
-    confident_size: np.ndarray = field(default_factory=lambda: np.zeros(2))  # the last such
     recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
     log_odds: float | None = None  # of the smoothed score
 
@@ -130,7 +129,6 @@ class SearchTracker:
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
         first = deepcopy(pair.only(modality))  # the caller may fill its images anew
         target = Target(first, box, box, margin, modality, {modality: seen})
-        target.confident_size = box[2:]
         self._memory.reset(box)
         self._target, self.state = target, TrackState.TRACKING
         return TrackResult(box, 1.0, self.state, modality, stages=stages)
@@ -169,7 +167,7 @@ class SearchTracker:
                 found, score = other, other_score
 
         with _timed(stages, 'update'):
-            # 4. The box to go on from (box_calibration, size_smoothing, size_leash).
+            # 4. The box to go on from (box_calibration, size_smoothing).
             box = self._refine(target, found, score)
             # 5. The state, by this score and those before (score_smoothing); a LOST box goes back
             # (return_lost).
@@ -329,7 +327,7 @@ class SearchTracker:
     # ---- the target from one frame to the next ----
 
     def _refine(self, target: Target, found: np.ndarray, score: float) -> np.ndarray:
-        """Return the found box (4,) calibrated, its size eased and held near a confident one."""
+        """Return the found box (4,) calibrated, its size eased."""
         config = self.config
         seen = target.appearance
         if seen.error.any():
@@ -343,12 +341,6 @@ class SearchTracker:
             if seen.shape is not None:
                 trust = score  # a patch does not change its size by itself, as an object may
             size = eased_size(target.box[2:], size, keep=config.size_smoothing, trust=trust)
-        if score >= config.confident_score:
-            target.confident_size = size
-        if config.size_leash:
-            # A target that is half hidden looks like a smaller one.
-            sure = target.confident_size
-            size = size.clip(sure / config.size_leash, sure * config.size_leash)
         if config.beyond_image:
             return from_centre(*middle, *size.clip(target.margin, target.image_size))
         return clip_box(from_centre(*middle, *size), target.image_size, target.margin)

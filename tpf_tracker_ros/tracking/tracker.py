@@ -27,7 +27,7 @@ class TrackResult:
     """
     What one call of initialize or track returns.
 
-    box: float64 (4,) x, y, w, h in pixels of the pair; the last good box while LOST.
+    box: float64 (4,) x, y, w, h in pixels of the pair; where LOST, see return_lost.
     score: confidence in 0..1, max of window * score map.
     modality: 'rgb+thermal', 'rgb' or 'thermal', the images that were used.
     frozen: the camera that was left out since it gives the same image again and again, or ''.
