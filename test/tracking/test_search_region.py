@@ -12,7 +12,7 @@ from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.tracking.load import load_tracker, model_settings
 from tpf_tracker_ros.tracking.offline import track_sequence
-from tpf_tracker_ros.tracking.pieces import contrast, log_odds
+from tpf_tracker_ros.tracking.pieces import contrast, is_other, log_odds, shape_of
 from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
@@ -172,6 +172,26 @@ def test_a_jump_out_of_the_window_is_found_by_a_second_look(film, tracker):
     assert iou(follow(tracker, [*pairs[:8], jumped], truth[0])[-1].box, there) > 0.5
     tracker.configure(uncertain_score=0, lost_score=0)  # never unsure: no second look
     assert iou(follow(tracker, [*pairs[:8], jumped], truth[0])[-1].box, there) < 0.1
+
+
+def test_a_box_drawn_a_pixel_or_two_beside_a_tiny_target_is_no_patch():
+    drawn, found = np.array([100.0, 80, 11, 6]), np.array([100.0, 80, 9, 8])
+    assert not is_other(found, drawn, 0.8)
+    assert is_other(10 * found, 10 * drawn, 0.8)
+    assert not is_other(10 * found, 10 * drawn, 0.5)
+
+
+def test_the_size_of_a_patch_is_believed_as_far_as_its_score(film):
+    pairs, truth = film
+    tracker = load_tracker('tpf_nano', device='cpu')
+    tracker.initialize(pairs[0], truth[0])
+    target = tracker._target
+    grown = np.concatenate([truth[0][:2], 2 * truth[0][2:]])
+    keep = tracker.config.size_smoothing
+    for shape, score, kept in ((None, 0.1, keep), (shape_of(truth[0]), 0.1, 1 - 0.1 * (1 - keep))):
+        target.appearance.shape, target.box = shape, truth[0]
+        size = tracker._refine(target, grown, score)[2:]
+        np.testing.assert_allclose(size, truth[0][2:] * 2 ** (1 - kept), rtol=1e-6)
 
 
 def test_a_smoothed_score_is_the_mean_of_log_odds(film):
