@@ -42,7 +42,7 @@ from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.samples.world import Batch, WorldConfig
 from tpf_tracker_ros.training.stage import EXPERIMENTS
 from tpf_tracker_ros.training.stages.drf import Drf, DrfConfig, from_uniform, Projector
-from tpf_tracker_ros.training.stages.response import Answer, Response, ResponseConfig
+from tpf_tracker_ros.training.stages.response import Response, ResponseConfig
 from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
 from tpf_tracker_ros.training.trainer import Trainer
 
@@ -123,15 +123,13 @@ class DecoupledResponse(Response):
         loss = terms['loss'] + self.WEIGHT * apart
         return {**terms, 'loss': loss, 'uninformative': apart, 'left': share}
 
-    def answer(self, template: Tensor, search: Tensor) -> Answer:
-        """As the stage does; but what is trained answers from the relevant part alone."""
-        if not torch.is_grad_enabled():  # the teacher
-            return super().answer(template, search)
-        z, x = self.model.features(template), self.model.features(search)
+    def for_head(self, z: Tensor, x: Tensor) -> Tensor:
+        """Show the head the relevant part alone; the teacher's sees all."""
+        if not torch.is_grad_enabled():
+            return x
         relevant = self.network['relevant'](x)
         self._seen = z[:, None], x - relevant, x
-        features = torch.cat([z.flatten(2), x.flatten(2)], 2).mT
-        return Answer(features, self.model.answer(z[:, None], relevant))
+        return relevant
 
 
 def _readers(model: TpfNano) -> list[nn.Parameter]:
@@ -194,7 +192,7 @@ def films(args: argparse.Namespace) -> dict[str, list[Filmed]]:
     if args.films:
         seeds = range(HELD_OUT, HELD_OUT + args.films)
         worlds = (WorldSequence(seed, frames=150, size=(480, 384)) for seed in seeds)
-        columns['world'] = [Filmed(sequence, fade=False) for sequence in worlds]
+        columns['world'] = [Filmed(sequence) for sequence in worlds]
     if not args.pairs:
         return columns
     for half, seed in SEEDS.items():

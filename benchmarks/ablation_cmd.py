@@ -14,12 +14,8 @@ from dataclasses import replace
 import json
 from pathlib import Path
 
-from ablation import Filmed, print_table
+from ablation import Filmed, measure, print_table
 from accuracy import ROADSCENE_SETS, sequences
-import numpy as np
-from tpf_tracker_ros.evaluation.metrics import success_auc
-from tpf_tracker_ros.evaluation.runner import run_sequence
-from tpf_tracker_ros.tracking.load import load_tracker
 from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.stage import EXPERIMENTS
 from tpf_tracker_ros.training.stages.cmd import CmdStage, CmdStageConfig
@@ -61,16 +57,6 @@ def development(args: argparse.Namespace) -> dict[str, list[Filmed]]:
     return columns
 
 
-def measure(weights: Path | None, columns: dict[str, list[Filmed]]) -> dict[str, float]:
-    """Mean success AUC in percent of each column."""
-    tracker = load_tracker('cmd_tiny', device='cpu', checkpoint=weights)
-    means = {}
-    for column, films in columns.items():
-        runs = [(run_sequence(tracker, film)[0], film.ground_truth) for film in films]
-        means[column] = float(np.mean([success_auc(boxes, truth) for boxes, truth in runs]))
-    return means
-
-
 def main() -> None:
     """Train what is not trained yet, measure what is not measured, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -80,6 +66,7 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=80)
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--count', type=int, default=4, help='sequences of a set of pairs')
+    parser.set_defaults(model='cmd_tiny', device='cpu')
     args = parser.parse_args()
 
     config, columns, results = configuration(args), development(args), defaultdict(list)
@@ -89,7 +76,8 @@ def main() -> None:
             measured = folder / 'auc.json'
             if not measured.is_file():
                 Trainer(CmdStage, replace(config, seed=seed, **switches), folder).run()
-                measured.write_text(json.dumps(measure(folder / 'cmd_tiny.safetensors', columns)))
+                found = measure(folder / 'cmd_tiny.safetensors', columns, args)
+                measured.write_text(json.dumps(found))
             results[name].append(json.loads(measured.read_text()))
         print_table(results)
         numbers = {key: getattr(args, key) for key in ('steps', 'batch', 'count')}

@@ -274,6 +274,8 @@ def main() -> None:
     parser.add_argument('--worst', type=int, default=6, help='sequences in --failures')
     parser.add_argument('--figure', type=Path, help='draw how reliable the score is: .jpg, .png')
     args = parser.parse_args()
+    if args.failures and not args.tracker:
+        parser.error('--failures draws those of our first tracker; name one with --tracker')
     try:
         records = with_best(measure(args))
     except TpfError as error:

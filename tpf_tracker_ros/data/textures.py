@@ -211,11 +211,9 @@ def paint_backgrounds(
     count: int, size: int, generator: Generator, config: TextureConfig = PAINTED
 ) -> Tensor:
     """Backgrounds (count, 4, size, size), some of them almost empty skies."""
-    sky, more = count // config.sky_every, {'generator': generator, 'config': config}
-    leaves, largest = config.background_leaves, config.background_largest
-    full = paint(count - sky, size, leaves=leaves, largest=largest, **more)
-    empty = paint(sky, size, leaves=config.sky_leaves, largest=config.sky_largest, **more)
-    return torch.cat([full, _soften(empty)])
+    full = config.background_leaves, config.background_largest
+    empty = config.sky_leaves, config.sky_largest
+    return _paint_both(count, count // config.sky_every, size, full, empty, generator, config)
 
 
 def in_chunks(
@@ -230,6 +228,23 @@ def in_chunks(
     return torch.cat([paint(chunk, size, generator, config) for chunk in chunks])
 
 
+def _paint_both(
+    count: int,
+    softened: int,
+    size: int,
+    full: tuple[int, float],
+    bare: tuple[int, float],
+    generator: Generator,
+    config: TextureConfig,
+) -> Tensor:
+    """Paint (count, 4, size, size), the last softened; full, bare: leaves, the largest."""
+    images = [
+        paint(n, size, leaves=leaves, largest=largest, generator=generator, config=config)
+        for n, (leaves, largest) in ((count - softened, full), (softened, bare))
+    ]
+    return torch.cat([images[0], _soften(images[1])])
+
+
 def _soften(images: Tensor) -> Tensor:
     """Smooth images to gradients."""
     small = F.interpolate(images, scale_factor=1 / 16, mode='area')
@@ -240,9 +255,7 @@ def paint_sprites(
     count: int, size: int, generator: Generator, config: TextureConfig = PAINTED
 ) -> Tensor:
     """Objects (count, 5, size, size): r, g, b, temperature, alpha; some are plain."""
-    plain, more = count // config.plain_every, {'generator': generator, 'config': config}
-    leaves, largest = config.sprite_leaves, config.sprite_largest
-    full = paint(count - plain, size, leaves=leaves, largest=largest, **more)
-    bare = paint(plain, size, leaves=config.plain_leaves, largest=config.plain_largest, **more)
-    shapes = cut_out(count, size, generator, config)
-    return torch.cat([torch.cat([full, _soften(bare)]), shapes[:, None]], 1)
+    full = config.sprite_leaves, config.sprite_largest
+    plain = config.plain_leaves, config.plain_largest
+    inner = _paint_both(count, count // config.plain_every, size, full, plain, generator, config)
+    return torch.cat([inner, cut_out(count, size, generator, config)[:, None]], 1)

@@ -123,7 +123,8 @@ class SearchTracker:
         stages: dict[str, float] = {}
         self._frozen.reset()
         self._left_out = self._frozen.judge(pair, self.config.frozen_ms)
-        self._range.reset(pair.thermal)
+        with _timed(stages, 'crop'):
+            self._range.reset(pair.thermal)
         seen, modality = self._appearance(pair, box, stages)
         # The published margin would blow up a small target.
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
@@ -337,9 +338,10 @@ class SearchTracker:
         middle, size = centre(found), found[2:]
         if config.size_smoothing:
             span = config.confident_score - config.doubtful_score
-            trust = min(max((score - config.doubtful_score) / span, 0), 1)
+            trust = (score - config.doubtful_score) / span
             if seen.shape is not None:
                 trust = score  # a patch does not change its size by itself, as an object may
+            trust = min(max(trust, 0), 1)
             size = eased_size(target.box[2:], size, keep=config.size_smoothing, trust=trust)
         if config.beyond_image:
             return from_centre(*middle, *size.clip(target.margin, target.image_size))

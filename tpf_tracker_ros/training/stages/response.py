@@ -118,7 +118,11 @@ class Response(Supervised):
         """Ask the frozen tracker about fused crops (B, 3, S, S)."""
         z, x = self.model.features(template), self.model.features(search)
         features = torch.cat([z.flatten(2), x.flatten(2)], 2).mT
-        return Answer(features, self.model.answer(z[:, None], x))
+        return Answer(features, self.model.answer(z[:, None], self.for_head(z, x)))
+
+    def for_head(self, z: Tensor, x: Tensor) -> Tensor:
+        """Of search features (B, D, G, G), beside the template's, what the head is shown: all."""
+        return x
 
     def cells_of(self, box: Tensor) -> Tensor:
         """Cells (B, 1, G, G) in or beside the true boxes (B, 4): 1, all others 0."""
