@@ -113,6 +113,10 @@ def write_sequence(frames):
             events = [image // (4, 2, 1) for image in thermal]
             images(folder / 'event_imgs', [e.astype(np.uint8) for e in events], 'frame{:04}.bmp')
             text(folder / 'groundtruth.txt', truth, ',', '\n')
+        elif dataset == 'depthtrack':
+            images(folder / 'color', rgb, '{:08}.jpg')
+            images(folder / 'depth', [np.uint16(20) * t[..., :1] for t in thermal], '{:08}.png')
+            text(folder / 'groundtruth.txt', truth, ',', '\n')
         elif dataset == 'antiuav':
             folder.mkdir(parents=True)
             codec = cv2.VideoWriter_fourcc(*'mp4v')

@@ -31,6 +31,9 @@ def test_every_layout(tmp_path, write_sequence, frames, dataset):
             drawn = pair.thermal
             assert np.array_equal(drawn, np.dstack([original.thermal // n for n in (4, 2, 1)]))
             continue
+        if dataset == 'depthtrack':
+            assert np.array_equal(pair.thermal, np.uint16(20) * original.thermal)  # mm
+            continue
         assert np.abs(pair.thermal.astype(int) - original.thermal).mean() < 8  # lossy, in order
     annotated = {'vtuav': [0, 10], 'antiuav': list(range(11))}.get(dataset, list(range(12)))
     assert np.array_equal(sequence.ground_truth[annotated], truth[annotated])

@@ -22,6 +22,8 @@ COUNT = 6
 class Slow:
     """The real tracker, which says where it is and takes its time."""
 
+    name, second = 'slow', 'thermal'
+
     def __init__(self, log, **options):
         self._tracker, self._log = load_tracker('tpf_tiny', **options), log
 

@@ -15,7 +15,7 @@ from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 class Still:
     """The tracker that every other must beat: the target stays where it was."""
 
-    name, device = 'still', 'cpu'
+    name, device, second = 'still', 'cpu', 'thermal'
 
     def __init__(self, log=None):
         self.log = log
@@ -48,6 +48,18 @@ def test_results_can_be_scored_by_the_benchmark(dataset, frames):
     assert np.array_equal(boxes, np.tile(frames[1][0], (12, 1)))
     assert (np.loadtxt(out / 'car_time.txt') >= 0).all()
     assert len(evaluate_folders([out], name, root).scores[0].sequences) == 2
+
+
+def test_a_tracker_of_depth_is_not_run_on_thermal(tmp_path, write_sequence):
+    class Deep(Still):
+        second = 'depth'
+
+    write_sequence(tmp_path, 'lasher', 'car')
+    with pytest.raises(TpfError, match='lasher pairs RGB with thermal, but still takes depth'):
+        run_dataset(Deep, 'lasher', tmp_path, tmp_path / 'out')
+    write_sequence(tmp_path / 'deep', 'depthtrack', 'car')
+    for make in Deep, Still:
+        run_dataset(make, 'depthtrack', tmp_path / 'deep', tmp_path / make.__name__)
 
 
 def test_goes_on_where_it_stopped(tmp_path, write_sequence):

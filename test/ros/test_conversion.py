@@ -91,6 +91,15 @@ def test_event_images_keep_their_colours_where_the_model_takes_events():
         DECODERS['events'](image('mono16', COUNTS))
 
 
+def test_depth_becomes_millimetres_and_8_bits_of_it_are_refused():
+    decode = DECODERS['depth']
+    assert np.array_equal(decode(image('16UC1', COUNTS)), COUNTS)
+    metres = image('32FC1', np.array([[7.25, np.nan]], np.float32))  # REP 118
+    np.testing.assert_array_equal(decode(metres), [[7250, np.nan]])
+    with pytest.raises(TpfError, match='depth image has 8 bits a pixel; it must be mm, in 16'):
+        decode(image('mono8', RGB[..., 0]))
+
+
 def test_grey_is_accepted_as_rgb():
     assert np.array_equal(decode_rgb(image('mono8', RGB[..., 0])), RGB[..., [0, 0, 0]])
 

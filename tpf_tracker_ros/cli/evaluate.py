@@ -20,7 +20,7 @@ DATASETS = 'lasher, rgbt234, rgbt210, gtot, vtuav, antiuav'
         'tpf run --dataset lasher --root /data/LasHeR --out results/tpf_nano --ray 10.0.0.5:6379',
     )
 )
-@click.option('--dataset', required=True, help=f'{DATASETS}, visevent.')
+@click.option('--dataset', required=True, help=f'{DATASETS}, visevent, depthtrack.')
 @click.option('--root', required=True, type=click.Path(path_type=Path), help='Of its sequences.')
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder of results.')
 @model_option

@@ -2,8 +2,16 @@
 
 import cv2
 import numpy as np
+from tpf_tracker_ros.core.errors import TpfError
 
 FARTHEST = 10_000.0  # mm
+
+
+def check_depth(image: np.ndarray) -> np.ndarray:
+    """Return a decoded depth frame. Raises TpfError on 8 bits, which cannot hold mm."""
+    if image.dtype == np.uint8:
+        raise TpfError('depth image has 8 bits a pixel; it must be mm, in 16 bits or float')
+    return image
 
 
 def depth_colours(depth: np.ndarray) -> np.ndarray:

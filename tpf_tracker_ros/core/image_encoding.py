@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from tpf_tracker_ros.core import tiff
+from tpf_tracker_ros.core.depth import check_depth
 from tpf_tracker_ros.core.errors import TpfError
 
 REFUSED = -1  # in place of a conversion
@@ -109,11 +110,22 @@ def decode_thermal(message: Any) -> np.ndarray:
     return image.astype(np.float32) if image.dtype in (np.int16, np.float64) else image
 
 
+def decode_depth(message: Any) -> np.ndarray:
+    """
+    Decode a depth image to uint16 or float32 (H, W) in mm.
+
+    A float message holds metres (REP 118), a file mm. Raises as decode_rgb does, and on 8 bits.
+    """
+    depth = check_depth(decode_thermal(message))
+    metres = getattr(message, 'encoding', '') in ('32FC1', '64FC1')
+    return depth * np.float32(1000) if metres else depth
+
+
 # By what the second camera gives (TrackingNetwork.second), and for RGB.
 DECODERS = {
     'rgb': decode_rgb,
     'thermal': decode_thermal,
-    'depth': decode_thermal,
+    'depth': decode_depth,
     'events': decode_events,
 }
 

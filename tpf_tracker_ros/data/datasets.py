@@ -7,6 +7,7 @@ VTUAV, short and long: SEQ/rgb, SEQ/ir, rgb.txt, ir.txt with a row for every ten
 belongs to the file numbered START + 10 k, START by init_frame.npy ({SEQ: START}) where that lies
 beside the sequence or above it, else the first number.
 VisEvent: SEQ/vis_imgs, SEQ/event_imgs (events drawn in colours), groundtruth.txt.
+DepthTrack: SEQ/color, SEQ/depth (16 bits, mm), groundtruth.txt (rows of nan: no target).
 Anti-UAV: SEQ/infrared.mp4, infrared.json; its RGB camera has another view and is not read.
 Sequences may lie in folders of their own (VTUAV's parts, LasHeR's testingset).
 """
@@ -63,6 +64,7 @@ LAYOUTS = {
     ),
     'vtuav': Layout('rgb', 'ir', ('rgb.txt', 'ir.txt'), every=10),
     'visevent': Layout('vis_imgs', 'event_imgs', ('groundtruth.txt',), second='events'),
+    'depthtrack': Layout('color', 'depth', ('groundtruth.txt',), second='depth'),
     'antiuav': Layout(None, 'infrared.mp4', ('infrared.json',)),
 }
 LASHER_ATTRIBUTES = (  # in the order of the flags
@@ -76,6 +78,17 @@ def get_layout(dataset: str) -> Layout:
     if dataset not in LAYOUTS:
         raise TpfError(f'unknown dataset {dataset!r}; choose one of {", ".join(LAYOUTS)}')
     return LAYOUTS[dataset]
+
+
+def check_second(dataset: str, model: str, wanted: str) -> None:
+    """Raise TpfError where the dataset's second camera does not give what this model takes."""
+    given = get_layout(dataset).second
+    if given != wanted:
+        fitting = ', '.join(name for name, layout in LAYOUTS.items() if layout.second == wanted)
+        raise TpfError(
+            f'{dataset} pairs RGB with {given}, but {model} takes {wanted}; '
+            f'give a dataset of its kind: {fitting}'
+        )
 
 
 def find_folders(root: Path, wanted: str) -> dict[str, Path]:

@@ -67,6 +67,7 @@ class MediaSequence:
         paths = {camera: Path(path) for camera, path in given.items() if path is not None}
         if not paths:
             raise TpfError('neither rgb nor thermal images are given; give at least one of them')
+        self.second = second
         kinds = {'rgb': 'rgb', 'thermal': second}
         self._cameras = {
             camera: open_frames(path, kinds[camera]) for camera, path in paths.items()

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from tpf_tracker_ros.core.depth import check_depth
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import substitute
 
@@ -45,7 +46,7 @@ class Video:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self._coloured = kind in ('rgb', 'events')
+        self._kind, self._coloured = kind, kind in ('rgb', 'events')
         self._pts, tick = self._places()
         self.arrange(list(range(len(self._pts))))
         self.times = [round(pts * tick * 10**9) for pts in self._pts]
@@ -161,6 +162,8 @@ class Video:
             image = reformatter.reformat(frame, format=wanted).to_ndarray()
         if not self._coloured and image.ndim == 3:
             image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if self._kind == 'depth':
+            check_depth(image)
         return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 

@@ -22,6 +22,7 @@ import tpf_tracker_ros
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.files import write_file
 from tpf_tracker_ros.evaluation.runner import (
+    check_tracker,
     failed,
     find_work,
     summary,
@@ -67,7 +68,7 @@ def run_on_cluster(
         worker = ray.remote(max_retries=0, **one)(_track)
         setup = ray.put((make_tracker, device, checkpoint and checkpoint.name, files))
         if todo:
-            _check_machines(ray, one, setup, todo)
+            _check_machines(ray, one, setup, todo, dataset)
 
         def outcomes() -> Iterator[str | None]:
             for folder, outcome in _gather(ray, worker, setup, todo, dataset):
@@ -113,7 +114,9 @@ def _cluster(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _check_machines(ray: Any, one: dict[str, int], setup: Any, todo: list[Path]) -> None:
+def _check_machines(
+    ray: Any, one: dict[str, int], setup: Any, todo: list[Path], dataset: str
+) -> None:
     """Raise TpfError naming the machines that lack the data or cannot load the tracker."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -123,7 +126,7 @@ def _check_machines(ray: Any, one: dict[str, int], setup: Any, todo: list[Path])
     for node in ray.nodes():
         if node['Alive'] and node['Resources'].get(able):
             here = NodeAffinitySchedulingStrategy(node['NodeID'], soft=False)
-            asked[check.options(scheduling_strategy=here).remote(setup, todo)] = node
+            asked[check.options(scheduling_strategy=here).remote(setup, todo, dataset)] = node
     if not asked:
         raise TpfError(f'the Ray cluster has no {able}; add machines (ray start --address=…)')
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=CHECK_TIMEOUT)
@@ -184,7 +187,7 @@ def _read(checkpoint: Path) -> dict[str, bytes]:
 # ---- in the workers ----
 
 
-def _check(setup: tuple, folders: list[Path]) -> str | None:
+def _check(setup: tuple, folders: list[Path], dataset: str) -> str | None:
     """Return why this machine cannot track these sequences."""
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing:
@@ -193,7 +196,7 @@ def _check(setup: tuple, folders: list[Path]) -> str | None:
             'mount or copy them to the same path'
         )
     try:
-        _make_tracker(setup)
+        check_tracker(_make_tracker(setup), dataset)
     except (TpfError, OSError) as error:
         return str(error)
 

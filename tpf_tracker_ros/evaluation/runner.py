@@ -17,6 +17,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.sequence import Sequence, starting_box
 from tpf_tracker_ros.data.datasets import (
     by_row,
+    check_second,
     find_sequences,
     get_layout,
     open_sequence,
@@ -76,6 +77,7 @@ def run_dataset(
     folders, todo = find_work(dataset, root, out, sequences)
     jobs = [(folder, dataset, out) for folder in todo]
     _start(make_tracker)  # in this process too, so that a bad model is told before others start
+    check_tracker(_tracker, dataset)
     try:
         if processes == 1:
             failures = failed(map(_run_one, jobs), len(folders), len(todo))
@@ -91,6 +93,12 @@ def run_dataset(
             'run the command again, with fewer --processes'
         ) from error
     return summary(failures, len(folders), len(todo), out)
+
+
+def check_tracker(tracker: Tracker, dataset: str) -> None:
+    """Raise TpfError where the tracker needs depth or events and the dataset has none."""
+    if tracker.second != 'thermal':  # those of thermal see the grey of whatever there is
+        check_second(dataset, tracker.name, tracker.second)
 
 
 def find_work(

@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import Generator, nn, Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.data.datasets import check_second
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.network import TrackingNetwork
@@ -67,6 +68,7 @@ class Stage:
         """Draw from generator, on the device; from host, what decides on shapes."""
         self.config, self.generator, self.host = config, generator, host
         self.model: TrackingNetwork = create_model(config.model)
+        self._check_cameras()
         self.initialize()
         self.network = self.build()
         for name, parameter in self.network.named_parameters():
@@ -74,6 +76,17 @@ class Stage:
                 parameter.requires_grad_(False)
         keep_frozen_statistics(self.network)
         self.network.to(generator.device)
+
+    def _check_cameras(self) -> None:
+        """Raise TpfError where the samples' second camera is not the one that the model takes."""
+        config, wanted = self.config, self.model.second
+        for source in config.data:
+            check_second(source.dataset, config.model, wanted)
+        if wanted != 'thermal' and (config.world_weight > 0 or not config.data):
+            raise TpfError(
+                f'the synthetic world pairs RGB with thermal, but {config.model} takes {wanted}; '
+                f'set world_weight = 0 and name a [[data]] table of RGB and {wanted}'
+            )
 
     def initialize(self) -> None:
         """Load into self.model what the configuration says."""

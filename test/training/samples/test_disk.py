@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tpf_tracker_ros.core.crops import Framing
+from tpf_tracker_ros.core.depth import depth_colours
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.training.config import read_config
@@ -81,6 +82,15 @@ def test_event_images_are_trained_on_in_colours(tmp_path, write_sequence):
     view = read_views(footage.draw(np.random.default_rng(0), WORLD), SIZES)[0].astype(int)
     blue, red = view[..., 3], view[..., 5]
     assert red.max() > 100 and (np.abs(red // 4 - blue) <= 1).all()  # as write_sequence draws them
+
+
+def test_depth_is_trained_on_in_the_colours_that_are_tracked(tmp_path, write_sequence, frames):
+    write_sequence(tmp_path, 'depthtrack', 'car')
+    footage = Footage(DataConfig('depthtrack', str(tmp_path), flip_share=0))
+    sample = footage.draw(np.random.default_rng(0), WORLD)
+    depth = np.uint16(20) * frames[0][sample.frames[2]].thermal
+    wanted = sample.windows[2].take(depth_colours(depth), 128)
+    np.testing.assert_array_equal(read_views(sample, SIZES)[2][..., 3:6], wanted)
 
 
 def test_frames_are_causal_and_within_reach(long_root):

@@ -58,10 +58,19 @@ def little_ckd() -> Ckd:
     return Ckd(VitConfig(**LITTLE, head_channels=16))
 
 
+LITTLE_SDSTRACK = SdsTrackConfig(**LITTLE, fusion_blocks=(1,), adapter_dim=8, head_channels=16)
+
+
 @register_model()
 def little_sdstrack() -> SdsTrack:
     """Two blocks for both modalities, the second one with a fusion pass."""
-    return SdsTrack(SdsTrackConfig(**LITTLE, fusion_blocks=(1,), adapter_dim=8, head_channels=16))
+    return SdsTrack(LITTLE_SDSTRACK)
+
+
+@register_model()
+def little_sdstrack_event() -> SdsTrack:
+    """As little_sdstrack, for RGB and event images."""
+    return SdsTrack(LITTLE_SDSTRACK, second='events')
 
 
 @pytest.fixture
@@ -116,6 +125,24 @@ def test_a_batch_is_learned_and_what_is_frozen_stays(
     for key, value in frozen.items():
         torch.testing.assert_close(after[key].data, value, rtol=0, atol=0, msg=key)
     assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_second_camera_of_another_kind_is_refused(tmp_path, trainer_of, write_sequence):
+    def refused(model, dataset, reason, **changes):
+        source = {'data': [DataConfig(dataset, str(tmp_path))], 'world_weight': 0.0} | changes
+        with pytest.raises(TpfError, match=reason):
+            trainer_of('sdstrack', tmp_path, model=model, **source)
+
+    takes_events = 'RGB with {}, but little_sdstrack_event takes events; .*: visevent$'.format
+    refused('little_sdstrack_event', 'lasher', takes_events('thermal'))
+    refused('little_sdstrack_event', 'depthtrack', takes_events('depth'))
+    refused('little_sdstrack', 'visevent', 'events, but little_sdstrack takes thermal; .*: lash')
+    world = 'the synthetic world pairs RGB with thermal, .* takes events; set world_weight = 0'
+    refused('little_sdstrack_event', 'visevent', world, world_weight=0.5)
+    refused('little_sdstrack_event', '', world, data=[])
+    write_sequence(tmp_path, 'visevent', 'car')
+    source = {'data': [DataConfig('visevent', str(tmp_path))], 'world_weight': 0.0}
+    assert trainer_of('sdstrack', tmp_path, model='little_sdstrack_event', **source).sample()
 
 
 # Steps on one batch, at a rate, in which each of these terms falls: each can be learned.

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from tpf_tracker_ros.core.boxes import present
 from tpf_tracker_ros.core.crops import Framing, SQUARE, Window
+from tpf_tracker_ros.core.depth import depth_colours
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.data.datasets import (
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 class DataConfig:
     """One [[data]] table: a dataset on disk, and how often it is drawn from."""
 
-    dataset: str  # lasher, rgbt234, rgbt210, gtot, vtuav or, for events, visevent
+    dataset: str  # lasher, rgbt234, rgbt210, gtot, vtuav; visevent for events, depthtrack
     root: str  # folder of the sequences, or above it
     sequences: str = ''  # file that names those to train on, one a line; '': all below root
     weight: float = 1.0  # its share of the samples beside world_weight and the other weights
@@ -169,7 +170,8 @@ def read_views(sample: Sample, sizes: tuple[int, int, int]) -> list[np.ndarray]:
     """
     Return three views uint8 (S, S, 7): RGB, thermal as three, 255 where the image is shown.
 
-    16-bit thermal frames are mapped by their own range: what went before them is not read.
+    16-bit thermal frames are mapped by their own range: what went before them is not read. Depth
+    is shown in colours, as its models see it.
     Raises TpfError on an image that cannot be read, by its name.
     """
     pairs, views = {}, []
@@ -180,7 +182,8 @@ def read_views(sample: Sample, sizes: tuple[int, int, int]) -> list[np.ndarray]:
             name = sample.sequence.name
             raise TpfError(f'sequence {name}, frame {frame}: {error}') from error
     for frame, window, size in zip(sample.frames, sample.windows, sizes):
-        rgb, thermal = pairs[frame].rgb, ThermalRange().to_rgb(pairs[frame].thermal)
+        to_rgb = depth_colours if sample.sequence.second == 'depth' else ThermalRange().to_rgb
+        rgb, thermal = pairs[frame].rgb, to_rgb(pairs[frame].thermal)
         inside = _inside(window, pairs[frame].size, size)
         view = np.dstack([window.take(rgb, size), window.take(thermal, size), inside])
         views.append(view[:, ::-1] if sample.flip else view)
