@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import cv2
+import numpy as np
 import pytest
 from tpf_tracker_ros.ros.dds import loopback_environment
 
@@ -12,42 +14,77 @@ pytest.importorskip('rclpy', reason="needs ROS 2 (pip install 'tpf_tracker_ros[r
 pytest.importorskip('aiohttp', reason="needs pip install 'tpf_tracker_ros[console]'")
 
 
-def test_the_fused_image_is_not_offered_before_the_cameras(monkeypatch):
-    """A page shows what it hears of first; the fused image costs the tracker something."""
+@pytest.fixture
+def live(monkeypatch):
+    """Give a node, a LiveTracker on it, and what publishes statuses until the page is told so."""
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-    from sensor_msgs.msg import Image
     from tpf_tracker_ros.console.live import LiveTracker
     from tpf_tracker_ros.ros.graph import spinning_node
 
     for name, value in loopback_environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(160 + os.getpid() % 40))
-
-    def status(name, **values):
-        pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
-        return DiagnosticStatus(name=name, values=pairs, level=DiagnosticStatus.OK)
-
     with spinning_node('views') as (node, _):
         tracker = LiveTracker(node)
-        node.create_publisher(Image, '/tpf_tracker/fused_image', 1)
-        told = node.create_publisher(DiagnosticArray, '/tpf_tracker/status', 1)
-        diagnosed = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        publishers = {
+            topic: node.create_publisher(DiagnosticArray, topic, 1)
+            for topic in ('/tpf_tracker/status', '/diagnostics')
+        }
 
-        def until(condition, publisher, *statuses):
+        def until(condition, topic, **statuses):
+            array = DiagnosticArray()
+            for name, values in statuses.items():
+                pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+                array.status.append(DiagnosticStatus(
+                    name=f'tpf_tracker: {name}', values=pairs, level=DiagnosticStatus.OK
+                ))  # fmt: skip
             deadline = time.monotonic() + 10
-            while not condition(tracker.status()):
+            while not condition():
                 assert time.monotonic() < deadline, tracker.status()
-                publisher.publish(DiagnosticArray(status=list(statuses)))
+                publishers[topic].publish(array)
                 time.sleep(0.05)
 
-        until(lambda told: told['alive'], told, status('tpf_tracker'))
-        assert tracker.status()['views'] == []
-        cameras = [
-            status(f'tpf_tracker: {name}', topic=f'/{name}/image_raw')
-            for name in ('rgb', 'thermal')
-        ]
-        until(lambda told: told['views'], diagnosed, *cameras)
-        assert tracker.status()['views'] == ['rgb', 'thermal', 'fused']
+        yield node, tracker, until
+
+
+def cameras(**gives):
+    return {name: {'topic': f'/{name}/image_raw', 'gives': each} for name, each in gives.items()}
+
+
+def test_the_fused_image_is_not_offered_before_the_cameras(live):
+    """A page shows what it hears of first; the fused image costs the tracker something."""
+    from sensor_msgs.msg import Image
+
+    node, tracker, until = live
+    node.create_publisher(Image, '/tpf_tracker/fused_image', 1)
+    until(lambda: tracker.status()['alive'], '/tpf_tracker/status', tracker={})
+    assert tracker.status()['views'] == []
+    both = cameras(rgb='rgb', thermal='thermal')
+    until(lambda: tracker.status()['views'], '/diagnostics', **both)
+    assert tracker.status()['views'] == ['rgb', 'thermal', 'fused']
+
+
+def test_event_images_are_shown_in_their_colours_and_thermal_ones_grey(live):
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+    from tpf_tracker_ros.ros.conversion import to_image_message
+
+    node, tracker, until = live
+    publisher = node.create_publisher(Image, '/thermal/image_raw', 1)
+    image = to_image_message(np.full((48, 64, 3), (250, 10, 10), np.uint8), Header())
+    tracker.watch({'thermal'})
+
+    def looks(*colour):
+        publisher.publish(image)
+        if 'thermal' not in tracker.shots:
+            return False
+        packet = tracker.shots['thermal'].packet
+        start = 4 + int.from_bytes(packet[:4], 'big')
+        shown = cv2.imdecode(np.frombuffer(packet[start:], np.uint8), cv2.IMREAD_COLOR)
+        return np.abs(shown[20, 30, ::-1].astype(int) - colour).max() < 8
+
+    until(lambda: looks(250, 10, 10), '/diagnostics', **cameras(thermal='events'))
+    until(lambda: looks(82, 82, 82), '/diagnostics', **cameras(thermal='thermal'))
 
 
 @pytest.mark.parametrize(

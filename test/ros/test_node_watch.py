@@ -79,6 +79,20 @@ def test_a_step_that_hangs_is_told_and_the_node_stops(tracker_node, monkeypatch)
         go_on.set()
 
 
+def test_a_tracker_slower_than_the_cameras_is_told(tracker_node, monkeypatch):
+    with tracker_node(init_box='60,50,24,20') as graph:
+        graph.connected()
+        track = graph.tracker._tracker.track
+        monkeypatch.setattr(
+            graph.tracker._tracker, 'track', lambda pair: time.sleep(0.2) or track(pair)
+        )
+        status = until_said(
+            graph, 'tracker', 'of the pairs are skipped: a step takes 2',
+            lambda i: publish(graph, i, i * PERIOD, i * PERIOD),
+        )  # fmt: skip
+        assert status.level == WARN and graph.logged('take a smaller model')
+
+
 def test_zero_stamps_are_tracked_by_arrival(tracker_node):
     with tracker_node(init_box='60,50,24,20') as graph:
         graph.connected()

@@ -327,13 +327,14 @@ def test_reset_and_stop_jump_the_queue(bench, order):
 
 def test_a_step_that_hangs_is_told_and_does_not_keep_the_worker_from_closing(bench):
     b = bench(initial=Target(BOX))
-    dog = Watchdog(b.worker, 0.2)
+    dog = Watchdog(b.worker, step=0.0)
     b.feed(1)
-    assert dog.complaint([]) is None
+    assert dog.complaint([], 0.2) is None
     b.tracker.may_go_on.clear()
     b.submit(2)
-    wait_until(lambda: dog.complaint([]), 5, 'a complaint')
-    assert 'has been in one step for 0.' in dog.complaint([])
+    wait_until(lambda: dog.complaint([], 0.2), 5, 'a complaint')
+    assert 'has been in one step for 0.' in dog.complaint([], 0.2)
+    assert Watchdog(b.worker, step=30.0).complaint([], 0.2) is None  # as slow as ever
     assert b.worker.close(timeout=0.1) is False
     b.tracker.may_go_on.set()
     wait_until(lambda: not b.worker._thread.is_alive(), 5, 'the end of the thread')
@@ -342,17 +343,17 @@ def test_a_step_that_hangs_is_told_and_does_not_keep_the_worker_from_closing(ben
 
 def test_the_watchdog_says_what_it_waits_for(bench):
     b = bench(initial=Target(BOX))
-    dog = Watchdog(b.worker, 0.05)
+    dog = Watchdog(b.worker, step=0.0)
     time.sleep(0.1)
-    assert dog.complaint(['/rgb']) is None  # not begun yet
+    assert dog.complaint(['/rgb'], 0.05) is None  # not begun yet
     b.feed(1)
     time.sleep(0.1)
-    assert 'nothing comes on /rgb and /thermal' in dog.complaint(['/rgb', '/thermal'])
-    assert 'no two of them pair' in dog.complaint([])
+    assert 'nothing comes on /rgb and /thermal' in dog.complaint(['/rgb', '/thermal'], 0.05)
+    assert 'no two of them pair' in dog.complaint([], 0.05)
     b.feed(2, image=BROKEN)
-    assert 'each one fails: rgb image is broken' in dog.complaint([])
+    assert 'each one fails: rgb image is broken' in dog.complaint([], 0.05)
     b.feed(3)
-    assert dog.complaint([]) is None
+    assert dog.complaint([], 0.05) is None
 
 
 def test_the_history_is_bounded_in_bytes_and_keeps_the_newest(bench):

@@ -96,13 +96,14 @@ class Images:
         self._slop = round(values['hold_ms' if held else 'slop_ms'] * 1e6)
         self._needs_info = values['registration.method'] != 'homography'
 
-    def update(self, cameras: dict[str, str], views: set[str]) -> None:
+    def update(self, cameras: dict[str, str], second: str, views: set[str]) -> None:
         """
         Subscribe to what the views need and to nothing else.
 
-        cameras: 'rgb' or 'thermal' -> image topic. views: of rgb, thermal and fused.
+        cameras: 'rgb' or 'thermal' -> image topic. second: what 'thermal' shows, see
+        PairConverter. views: of rgb, thermal and fused.
         """
-        self._topics = cameras
+        self._topics, self._converter.second = cameras, second
         needed: dict[str, tuple[type, Callable, bool]] = {}
         for camera, topic in cameras.items():
             # Thermal images are shown on the grid of the RGB ones.
@@ -170,12 +171,12 @@ class Images:
         return Frame(deserialize_message(data, _kind(self._topics[camera])), 0.0)
 
     def _thermal(self, rgb: bytes | None, thermal: bytes) -> np.ndarray:
-        """Return uint8 (H, W) on the grid of the RGB image. Raises TpfError."""
+        """Return uint8 (H, W), or (H, W, 3) of events, on the RGB grid. Raises TpfError."""
         pair = Paired(self._frame('rgb', rgb), self._frame('thermal', thermal), 0, None, 0)
         registered = self._converter.convert(pair).thermal
         if registered is None:
             raise TpfError(self._unusable.get('thermal', 'the thermal image cannot be shown'))
-        return self._range.to_uint8(registered)
+        return registered if registered.ndim == 3 else self._range.to_uint8(registered)
 
 
 def _kind(topic: str) -> type:

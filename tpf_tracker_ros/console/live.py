@@ -214,7 +214,8 @@ class LiveTracker:
             self._answered, self._state, self._identity = False, '', ''
         elif not self._answered and now - self._asked_at > ASK_AGAIN:
             self._ask_values()
-        self._images.update(self._cameras(), self._views)
+        second = self._health.get('thermal', {}).get('values', {}).get('gives', 'thermal')
+        self._images.update(self._cameras(), second, self._views)
         status = self._status if alive else {}
         latency, skew = (_numbers(status.get(key)) for key in ('total_ms', 'skew_ms'))
         score = _numbers(status.get('score'))

@@ -17,11 +17,12 @@ class Camera:
     """
     Watches the images of one camera as they arrive; one thread, but for trouble.
 
-    name: 'rgb' or 'thermal'. Moments are time.perf_counter() seconds.
+    name: 'rgb' or 'thermal'. gives: what its images show, as TrackingNetwork.second says it, or
+    'rgb'. Moments are time.perf_counter() seconds.
     """
 
-    def __init__(self, name: str, topic: str) -> None:
-        self.name, self.topic = name, topic
+    def __init__(self, name: str, topic: str, gives: str) -> None:
+        self.name, self.topic, self.gives = name, topic, gives
         self.count, self.size = 0, 0
         self.arrived_at = time.perf_counter() + PATIENCE
         self.first_at: float | None = None

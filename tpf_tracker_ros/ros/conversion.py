@@ -91,8 +91,8 @@ class PairConverter:
     values: the node's parameters by name. unusable: called with a camera and one line when its
     image cannot be read or brought onto the other's grid; the pair goes on with the other one.
     second: what the thermal topic carries, as TrackingNetwork.second says it.
-    warning: what looks wrong about the latest pair, or None. Threads may convert side by side and
-    call configure and take_info meanwhile.
+    warning: what looks wrong about the latest pair, or None. Threads may convert side by side,
+    call configure and take_info and set second meanwhile.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class PairConverter:
         second: str = 'thermal',
     ) -> None:
         self.warning: str | None = None
-        self._unusable, self._decode_second = unusable, DECODERS[second]
+        self._unusable, self.second = unusable, second
         self._infos: dict[str, CameraInfo] = {}
         # What the registration was made from, and itself: one tuple, so that they always match.
         self._made: tuple[tuple | None, registration.Registration | None] = None, None
@@ -153,7 +153,7 @@ class PairConverter:
             rgb = decode_rgb(message)
             self._rgb_size = rgb.shape[1::-1]
             return rgb
-        thermal = self._register(self._decode_second(message))
+        thermal = self._register(DECODERS[self.second](message))
         size = thermal.shape[1::-1]
         if self._rgb_size not in (None, size):
             raise TpfError(

@@ -18,6 +18,7 @@ ALIVE, FINE = 'images arrive', 'nothing to complain of'
 # A complaint about rates, stamps and losses must last, since each start and each hiccup has some.
 SETTLE = 2.5  # s
 MUCH_LOST = 0.2  # share
+MUCH_SKIPPED = 0.5  # share of the pairs
 LONGEST = 10.0  # s; cameras that are slower than half of it are taken for silent
 # A stamp later than its arrival, or so much earlier, is of another clock; s.
 EARLY, LATE = -0.1, 10.0
@@ -37,12 +38,13 @@ class Health:
         self.cameras: dict[str, Camera] = {}
         self._problem, self._problems, self._problem_at = '', 0, -np.inf
         self._paired, self._paired_at = 0, time.perf_counter()
+        self._counted = 0, 0  # pairs submitted and skipped until the last look
         self._before: dict[str, tuple] = {}  # (level, message without numbers) by name
         self._settled: dict[str, Settled] = {}
 
-    def expect(self, camera: str, topic: str) -> None:
-        """Images of 'rgb' or 'thermal' are to come on this topic."""
-        self.cameras[camera] = Camera(camera, topic)
+    def expect(self, camera: str, topic: str, gives: str) -> None:
+        """Images of 'rgb' or 'thermal' are to come on this topic; gives: see Camera."""
+        self.cameras[camera] = Camera(camera, topic, gives)
         self._paired_at = time.perf_counter()
 
     def note(self, problem: str) -> None:
@@ -121,22 +123,36 @@ class Health:
         reason: says why nothing comes on a topic.
         """
         tracker, confusion = self.tracking(worker, pairer, state), self._settle('graph', confusion)
+        slow = self._settle('speed', self._skipping(worker))
         if stalled:
             tracker.level, tracker.message = ERROR, stalled
         elif time.perf_counter() - self._problem_at < NOTED:
             tracker.level, tracker.message = WARN, self._problem
-        elif confusion:
-            tracker.level, tracker.message = WARN, confusion
+        elif warned := confusion or slow:
+            tracker.level, tracker.message = WARN, warned
         cameras = [self._camera(camera, reason) for camera in self.cameras.values()]
         pairing = self._pairing(pairer, warning)
         graph = self._status('graph', WARN if confusion else OK, confusion or FINE, {})
-        for status in (graph, pairing, *cameras):
+        speed = self._status('speed', WARN if slow else OK, slow or FINE, {})
+        for status in (graph, speed, pairing, *cameras):
             self._log_change(status)
         return [tracker, pairing, *cameras]
 
     def inactive(self, message: str) -> DiagnosticStatus:
         """Return what there is to say while the node is not active."""
         return self._status('tracker', OK, message, {})
+
+    def _skipping(self, worker: Any) -> str | None:
+        """Say that the tracker keeps up with few of the pairs since the last look."""
+        before, self._counted = self._counted, (worker.submitted, worker.dropped)
+        submitted, skipped = (now - then for now, then in zip(self._counted, before))
+        if skipped <= MUCH_SKIPPED * submitted:
+            return None
+        took = worker.latencies.summary().get('track', '').partition(' ')[0]
+        return (
+            f'{skipped / submitted:.0%} of the pairs are skipped: a step takes {took} ms; '
+            'take a smaller model, a GPU or slower cameras'
+        )
 
     def _pairing(self, pairer: FramePairer, warning: str | None) -> DiagnosticStatus:
         now = time.perf_counter()
@@ -200,6 +216,7 @@ class Health:
     def _camera(self, camera: Camera, reason: Callable[[str], str]) -> DiagnosticStatus:
         values = {
             'topic': camera.topic,
+            'gives': camera.gives,
             'images': camera.count,
             'hz': f'{camera.hz():.1f}',
             'lost': f'{camera.lost:.0%}',

@@ -105,6 +105,7 @@ class TrackerNode(LifecycleNode):
         self._tracker: Tracker | None = None
         self._worker: Worker | None = None
         self._watchdog: Watchdog | None = None
+        self._step = 0.0  # s, of the tracker
         self._stalled: str | None = None  # what the watchdog says
         self._hangs = False
         self._pairer: FramePairer | None = None
@@ -150,7 +151,7 @@ class TrackerNode(LifecycleNode):
         )
         loaded = time.perf_counter()
         self._converter = PairConverter(values, self._unusable, second=self._tracker.second)
-        self._warm_up(self._tracker)
+        self._step = self._warm_up(self._tracker)
         self._outputs = Outputs(self, self._tracker, self._converter, self._values, self._report)
         self.get_logger().info(
             f'{self._tracker.name} on {self._tracker.device}: loaded in {loaded - start:.1f} s, '
@@ -172,7 +173,7 @@ class TrackerNode(LifecycleNode):
             initial=self._initial_target(),
             history_mb=self._values['target_history_mb'],
         )
-        self._watchdog = Watchdog(self._worker, self._values['stall_timeout_ms'] / 1e3)
+        self._watchdog = Watchdog(self._worker, self._step)
         self._subscribe()
         self.get_logger().info('ready')
 
@@ -242,7 +243,8 @@ class TrackerNode(LifecycleNode):
         text = self._values['init_box']
         return Target(*parse_target(text)) if text else None
 
-    def _warm_up(self, tracker: Tracker) -> None:
+    def _warm_up(self, tracker: Tracker) -> float:
+        """Return how many seconds a step takes once it is warm."""
         width, height = WARM_UP_SIZE
         noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         mode = self._values['mode']
@@ -251,8 +253,10 @@ class TrackerNode(LifecycleNode):
         )
         tracker.initialize(pair, np.array([width / 2, height / 2, 48.0, 48.0]))
         for _ in range(3):
+            start = time.perf_counter()
             tracker.track(pair)
         tracker.stop()
+        return time.perf_counter() - start
 
     # ---- entities of the graph ----
 
@@ -269,7 +273,8 @@ class TrackerNode(LifecycleNode):
             topic += '' if transport == 'raw' else f'/{transport}'
             kind = Image if transport == 'raw' else CompressedImage
             image = functools.partial(self._take_image, camera)
-            self._health.expect(camera, self._listen(kind, topic, image, images))
+            gives = self._tracker.second if camera == 'thermal' else 'rgb'
+            self._health.expect(camera, self._listen(kind, topic, image, images), gives)
             info = functools.partial(self._take_info, camera)
             self._listen(CameraInfo, f'{camera}/camera_info', info, images)
         # A command must not be lost, so its publisher has to be reliable.
@@ -401,8 +406,8 @@ class TrackerNode(LifecycleNode):
         if not self._worker:
             return
         timeout = self._health.patience(self._values['stall_timeout_ms'] / 1e3)
-        self._watchdog.timeout, silent = timeout, self._health.silent(timeout)
-        before, self._stalled = self._stalled, self._watchdog.complaint(silent)
+        silent = self._health.silent(timeout)
+        before, self._stalled = self._stalled, self._watchdog.complaint(silent, timeout)
         if self._stalled:
             self._events.stall()
             if kind_of(self._stalled) != kind_of(before or ''):

@@ -154,8 +154,8 @@ TABLE = {
         ),
         _live(
             'stall_timeout_ms', 1500.0,
-            'no pair finished for so long (2 periods, if longer) while images should come: '
-            'an error', low=100, high=1e6,
+            'no pair finished for so long (2 periods of a camera or 3 steps of the tracker, if '
+            'longer) while images should come: an error', low=100, high=1e6,
         ),
         Parameter(
             'target_history_mb', 64.0,
