@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 import torch.nn.functional as F
 
 CHANNELS = 4  # r, g, b, temperature, all in 0..1
+DIRECTIONS = 64  # in which it is known how far a silhouette reaches
 
 
 @dataclass(frozen=True)
@@ -193,16 +194,16 @@ def cut_out(
     return mask * inside
 
 
-def support(masks: Tensor, directions: int = 64) -> Tensor:
+def support(masks: Tensor) -> Tensor:
     """
-    How far each silhouette (count, S, S) reaches in each of `directions` directions.
+    How far each silhouette (count, S, S) reaches in each of DIRECTIONS directions.
 
-    Returns (count, directions) in -1..1 coordinates; the bounding box of a silhouette under
+    Returns (count, DIRECTIONS) in -1..1 coordinates; the bounding box of a silhouette under
     any affine map follows from it.
     """
     xy = pixel_grid(masks.shape[-1], masks.device).flatten(0, 1)  # (S*S, 2)
-    angle = torch.arange(directions, device=masks.device) * (2 * math.pi / directions)
-    along = xy @ torch.stack([angle.cos(), angle.sin()])  # (S*S, directions)
+    angle = torch.arange(DIRECTIONS, device=masks.device) * (2 * math.pi / DIRECTIONS)
+    along = xy @ torch.stack([angle.cos(), angle.sin()])  # (S*S, DIRECTIONS)
     solid = masks.flatten(1) > 0.5
     return torch.stack([along[pixels].amax(0) for pixels in solid]) + 1 / masks.shape[-1]
 

@@ -12,6 +12,8 @@ from tpf_tracker_ros.engines.frozen import FrozenEngine
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.network import TrackingNetwork
 
+log = logging.getLogger(__name__)
+
 
 def choose_device(device: str) -> str:
     """'auto' as 'cuda' or 'cpu'; TpfError on a device that torch does not have."""
@@ -36,7 +38,7 @@ def fastest_engine(network: TrackingNetwork, device: str) -> Engine:
     try:
         return CudaGraphEngine(network, device)
     except TpfError as error:
-        logging.warning('%s; steps take longer', error)
+        log.warning('%s; steps take longer', error)
     return Engine(network, device)
 
 
@@ -48,12 +50,9 @@ def load_engine(name: str, device: str, checkpoint: Path | None, *, templates: i
     templates: how many are used at once, if the network takes so many: one costs less.
     Raises TpfError on a missing or broken file, and on one of another model.
     """
-    if checkpoint is None or not checkpoint.is_dir():
-        network = load_model(name, checkpoint)
-        network.max_templates = min(templates, network.max_templates)
-        return fastest_engine(network, device)
-    if device != 'cpu':
+    exported = checkpoint is not None and checkpoint.is_dir()
+    if exported and device != 'cpu':
         raise TpfError(f'export {checkpoint} runs on cpu, not on {device}; give device cpu')
-    network = load_model(name, checkpoint / 'weights.safetensors')
+    network = load_model(name, checkpoint / 'weights.safetensors' if exported else checkpoint)
     network.max_templates = min(templates, network.max_templates)
-    return ExportedEngine(network, checkpoint)
+    return ExportedEngine(network, checkpoint) if exported else fastest_engine(network, device)

@@ -40,8 +40,7 @@ class ExportedEngine(Engine):
         if templates != self.max_templates:
             raise TpfError(
                 f'export {folder} takes {templates} templates, these settings use '
-                f'{self.max_templates}; '
-                'export again with the same --set'
+                f'{self.max_templates}; export again with the same --set'
             )
         load = OnnxStep if form == 'onnx' else torch.jit.load
         try:

@@ -9,6 +9,7 @@ import numpy as np
 from tpf_tracker_ros.core.boxes import iou
 
 RIGHT, WRONG = 0.5, 0.1  # IoU above and below
+BINS = 10  # of scores
 
 
 def overlaps(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -32,19 +33,19 @@ def auroc(scores: np.ndarray, right: np.ndarray) -> float:
 
 
 def reliability(
-    scores: np.ndarray, right: np.ndarray, bins: int = 10
+    scores: np.ndarray, right: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean score, share of right boxes and count (bins,) of each tenth of 0..1; NaN where none."""
+    """Mean score, share of right boxes and count (BINS,) of each tenth of 0..1; NaN where none."""
     scores, right = np.asarray(scores, float), np.asarray(right, float)
-    place = np.clip((scores * bins).astype(int), 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
+    place = np.clip((scores * BINS).astype(int), 0, BINS - 1)
+    counts = np.bincount(place, minlength=BINS)
     with np.errstate(invalid='ignore'):
-        score = np.bincount(place, scores, bins) / counts
-        share = np.bincount(place, right, bins) / counts
+        score = np.bincount(place, scores, BINS) / counts
+        share = np.bincount(place, right, BINS) / counts
     return score, share, counts
 
 
-def calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+def calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     """Mean over frames of |mean score - share of right boxes| of the frame's bin, in 0..1."""
-    score, share, counts = reliability(scores, right, bins)
+    score, share, counts = reliability(scores, right)
     return float(np.nansum(counts * np.abs(score - share)) / max(1, counts.sum()))

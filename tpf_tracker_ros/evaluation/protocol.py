@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tpf_tracker_ros.core.boxes import iou, present
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.data.datasets import LAYOUTS
 from tpf_tracker_ros.evaluation.metrics import (
     centre_errors,
     CENTRE_THRESHOLDS,
@@ -134,7 +135,7 @@ PROTOCOLS = {
         pooled=True,
         corner_pixels=0,
     ),
-    'vtuav': Protocol((MPR, MSR), every=10, whole_pixels=False),
+    'vtuav': Protocol((MPR, MSR), every=LAYOUTS['vtuav'].every, whole_pixels=False),
     'antiuav': Protocol((PR, NPR, SR, SA), absent='left out', whole_pixels=False),
 }
 

@@ -46,7 +46,7 @@ def metrics_by_tracker(evaluation: Evaluation) -> dict[str, dict]:
 
 
 def write_per_sequence(evaluation: Evaluation, path: Path) -> None:
-    """Return a csv line for each tracker and sequence, its metrics in 0..1."""
+    """Write a csv line for each tracker and sequence, its metrics in 0..1."""
     metrics = evaluation.protocol.metrics
     with path.open('w', newline='') as file:
         writer = csv.writer(file)

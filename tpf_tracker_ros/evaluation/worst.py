@@ -13,6 +13,7 @@ from tpf_tracker_ros.data.datasets import find_folders, get_layout, open_sequenc
 from tpf_tracker_ros.evaluation.evaluate import Evaluation
 
 RUN = 10  # rows in a row without overlap make a loss
+HEIGHT = 200  # px of a picture
 
 
 def find_images(root: Path | None, dataset: str) -> dict[str, Path]:
@@ -41,19 +42,16 @@ def picture(
     evaluation: Evaluation, tracker: str, name: str, folder: Path, frame: int
 ) -> np.ndarray:
     """Return what draw_failure gives for this frame of a sequence."""
-    layout = get_layout(evaluation.dataset)
-    rows = evaluation.truths[name].shape[1]
-    truth = evaluation.truths[name][0, min(frame // layout.every, rows - 1)]
+    row, rows = frame // evaluation.protocol.every, evaluation.truths[name].shape[1]
+    truth = evaluation.truths[name][0, min(row, rows - 1)]
     boxes = evaluation.results[tracker][name]
-    box = boxes[min(frame if len(boxes) > rows else frame // layout.every, len(boxes) - 1)]
+    box = boxes[min(frame if len(boxes) > rows else row, len(boxes) - 1)]
     return draw_failure(read_frame(folder, evaluation.dataset, frame), box, truth)
 
 
-def draw_failure(
-    pair: FramePair, box: np.ndarray, truth: np.ndarray, height: int = 200
-) -> np.ndarray:
+def draw_failure(pair: FramePair, box: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """
-    Return the cameras' images side by side, uint8 (height, W, 3) RGB, with both boxes (4,) px.
+    Return the cameras' images side by side, uint8 (HEIGHT, W, 3) RGB, with both boxes (4,) px.
 
     The colour and the number are those of their overlap.
     """
@@ -61,11 +59,10 @@ def draw_failure(
     state = 'TRACKING' if overlap > 0.5 else 'UNCERTAIN' if overlap > 0 else 'LOST'
     tiles = []
     for image in (image for image in (pair.rgb, pair.thermal) if image is not None):
-        if image.ndim == 2:
-            image = ThermalRange().to_rgb(image)
+        image = ThermalRange().to_rgb(image)
         image = draw_result(image, box, state=state, score=overlap, ground_truth=truth)
-        width = round(image.shape[1] * height / image.shape[0])
-        tiles.append(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+        width = round(image.shape[1] * HEIGHT / image.shape[0])
+        tiles.append(cv2.resize(image, (width, HEIGHT), interpolation=cv2.INTER_AREA))
     return np.hstack(tiles)
 
 

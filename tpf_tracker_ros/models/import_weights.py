@@ -10,12 +10,8 @@ from tpf_tracker_ros.models.checkpoint import check_keys, save_weights
 from tpf_tracker_ros.models.pickled import LazyTensor, open_pickled
 from tpf_tracker_ros.models.registry import create_model, find_model, list_models
 
-WRAPPERS = (
-    'net',
-    'state_dict',
-    'model',
-    'model_state_dict',
-)  # under which training checkpoints hold the weights
+# Under which training checkpoints hold the weights.
+WRAPPERS = 'net', 'state_dict', 'model', 'model_state_dict'
 
 
 def import_weights(path: Path, model_name: str, out: Path) -> str:

@@ -17,9 +17,8 @@ from tpf_tracker_ros.models.layers.pfa import PixelFusionAdapter
 from tpf_tracker_ros.models.network import Crops, Maps, Normalization, TrackingNetwork
 from tpf_tracker_ros.models.registry import PublishedKeys, register_model
 
-STRIDE = (
-    16  # px of the search crop from cell to cell; the middle cell's point is the crop's middle
-)
+# px of the search crop from cell to cell; the middle cell's point is the crop's middle.
+STRIDE = 16
 # Of the score that places the box: logits are about 9 on the target and below 4 off it.
 LOGIT_MIDDLE, LOGIT_SCALE = 5.5, 1.5
 # Of the confidence: fitted to whether the box is right (IoU > 0.5) on real images, see the card.
@@ -52,9 +51,8 @@ class TpfNano(TrackingNetwork):
         self.register_buffer('raw_scale', 255 * std, persistent=False)
         self.register_buffer('raw_shift', 255 * mean, persistent=False)
         steps = torch.arange(self.crops.search_grid) - self.crops.search_grid // 2
-        points = (
-            0.5 + steps * STRIDE / self.crops.search_size
-        )  # of the cells, relative to the crop
+        # Of the cells, relative to the crop.
+        points = 0.5 + steps * STRIDE / self.crops.search_size
         lag = points * self.crops.search_grid - torch.arange(self.crops.search_grid)
         self.register_buffer(
             'point', torch.stack(torch.meshgrid(lag, lag, indexing='xy')), persistent=False

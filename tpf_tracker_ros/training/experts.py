@@ -16,6 +16,7 @@ from tpf_tracker_ros.core.errors import TpfError
 
 Fuse = Callable[[Tensor, Tensor], Tensor]
 
+LEVELS = 4  # of the Laplacian pyramid, at most
 WIDE = 8  # px; beyond it two matrix products are faster than a pooling, whose time grows with it
 
 _EXPERTS: dict[str, Fuse] = {}
@@ -80,13 +81,13 @@ def in_colour(fuse: Fuse) -> Fuse:
 
 
 @register_expert
-def laplacian(visible: Tensor, infrared: Tensor, *, levels: int = 4) -> Tensor:
+def laplacian(visible: Tensor, infrared: Tensor) -> Tensor:
     """
     Laplacian pyramid: at each scale the stronger detail, the mean of what remains.
 
     Burt and Adelson 1983; the choice by absolute value, as usual in fusion.
     """
-    levels = max(0, min(levels, min(visible.shape[-2:]).bit_length() - 2))
+    levels = max(0, min(LEVELS, min(visible.shape[-2:]).bit_length() - 2))
     *details_v, base_v = laplacian_pyramid(visible, levels)
     *details_t, base_t = laplacian_pyramid(infrared, levels)
     stronger = [torch.where(v.abs() >= t.abs(), v, t) for v, t in zip(details_v, details_t)]

@@ -14,9 +14,11 @@ from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.training.losses.tracking import keep_templates, merge_view
 from tpf_tracker_ros.training.samples.world import Batch, SEARCH
 
+ROWS = 6  # samples, at most
+
 
 @torch.no_grad()
-def draw_samples(model: TrackingNetwork, batch: Batch, path: Path, *, count: int = 6) -> None:
+def draw_samples(model: TrackingNetwork, batch: Batch, path: Path) -> None:
     """Write a sheet, a row a sample: RGB, thermal and fused search view with both boxes."""
     training = model.training
     model.eval()
@@ -26,7 +28,7 @@ def draw_samples(model: TrackingNetwork, batch: Batch, path: Path, *, count: int
     found, score = decode(maps.score, maps.size, maps.offset)
     seen = model.normalization.undo(merged) if model.fuses else batch.rgb[SEARCH]
     rows = []
-    for index in range(min(count, len(seen))):
+    for index in range(min(ROWS, len(seen))):
         views = batch.rgb[SEARCH], batch.thermal[SEARCH], seen
         rgb, thermal, image = (_picture(view[index]) for view in views)
         boxes = (box[index].tolist() for box in (found, batch.box))

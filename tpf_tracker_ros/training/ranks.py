@@ -30,8 +30,8 @@ class Ranks:
         """
         Make every process's gradients their mean over all.
 
-        By hand, because DistributedDataParallel only sees `forward`, and a TPF network is
-        trained through `fuse` and `embed`, too.
+        By hand, because DistributedDataParallel only sees `forward`, and networks are trained
+        through `merge` and `template`, too.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.count == 1 or not gradients:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.datasets import check_second
 from tpf_tracker_ros.models import create_model
-from tpf_tracker_ros.models.checkpoint import load_weights
+from tpf_tracker_ros.models.checkpoint import load_weights, read_weights
 from tpf_tracker_ros.models.network import TrackingNetwork
 from tpf_tracker_ros.training.samples.disk import DataConfig
 from tpf_tracker_ros.training.samples.world import Batch, WorldConfig
@@ -102,6 +102,14 @@ class Stage:
             load_weights(model, Path(config.init_weights), part=of_the_rest)
         if config.init_adapter not in ('', 'fresh'):
             load_weights(model, Path(config.init_adapter), part=of_adapter)
+
+    def load_or_part(self, accepted: set[str]) -> None:
+        """Load init_weights: all of a file of this model, of another's these keys alone."""
+        if not self.config.init_weights:
+            return
+        path = Path(self.config.init_weights)
+        own = read_weights(path)[1] == self.model.name
+        load_weights(self.model, path, part=None if own else accepted.__contains__)
 
     def build(self) -> nn.Module:
         """Make what is trained: self.model or a module around it. Freeze here what stays fixed."""

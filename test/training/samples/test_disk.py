@@ -13,7 +13,7 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
 from tpf_tracker_ros.training.config import read_config
 from tpf_tracker_ros.training.losses.tracking import compute_losses
-from tpf_tracker_ros.training.samples.disk import DataConfig, Footage, Mixture, read_views
+from tpf_tracker_ros.training.samples.disk import aim, DataConfig, Footage, Mixture, read_views
 from tpf_tracker_ros.training.samples.world import World, WorldConfig
 from tpf_tracker_ros.training.stages.supervised import Supervised, SupervisedConfig
 from tpf_tracker_ros.training.trainer import Trainer
@@ -91,6 +91,16 @@ def test_depth_is_trained_on_in_the_colours_that_are_tracked(tmp_path, write_seq
     depth = np.uint16(20) * frames[0][sample.frames[2]].thermal
     wanted = sample.windows[2].take(depth_colours(depth), 128)
     np.testing.assert_array_equal(read_views(sample, SIZES)[2][..., 3:6], wanted)
+
+
+def test_the_search_view_of_a_tiny_target_is_as_large_as_the_trackers():
+    config = WorldConfig(search_scale=0.0, search_aspect=0.0)
+    framing = Framing(template=1.5, search=3.0, smallest=20.0)
+    for side, seen in ((8.0, 60), (20.0, 60), (30.0, 90)):
+        boxes = np.tile([70.0, 50.0, side, side], (3, 1))
+        windows, _ = aim(boxes, config, framing, np.random.default_rng(0))
+        assert windows[2].width == windows[2].height == seen
+        assert windows[0].width == 1.5 * side
 
 
 def test_frames_are_causal_and_within_reach(long_root):

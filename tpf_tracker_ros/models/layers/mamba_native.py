@@ -26,6 +26,8 @@ LANES = 16  # as in the C code
 MOST_STATES = 1 << 16  # of one token, which lie on the stack
 SMALL = 1 << 24  # numbers of the state over all tokens that are not worth a second thread
 
+log = logging.getLogger(__name__)
+
 
 @cache
 def can_compile() -> bool:
@@ -33,7 +35,7 @@ def can_compile() -> bool:
     try:
         _library()
     except (TpfError, OSError) as error:  # OSError: a cache from which nothing may be loaded
-        logging.warning('fusion runs in PyTorch, slower: %s', error)
+        log.warning('fusion runs in PyTorch, slower: %s', error)
         return False
     return True
 

@@ -42,11 +42,10 @@ def selective_scan(
     c: Tensor,
     d: Tensor | None = None,
     *,
-    reverse: bool = False,
     backend: str = 'auto',
 ) -> Tensor:
     """
-    Scan along L, from the first token on, or from the last (reverse); gives y (B, L, D).
+    Scan along L, from the first token on; gives y (B, L, D).
 
     u, delta: (B, L, D), delta positive (softplus already applied). a: (D, N), negative.
     b, c: (B, L, N). d: (D,) or None. The state is at least float32; y has the dtype of u.
@@ -56,8 +55,6 @@ def selective_scan(
     Raises TpfError on an unknown backend or one that cannot run here.
     """
     backend = _choose(backend, u, a, delta, b, c)
-    if reverse:
-        u, delta, b, c = (v.flip(1) for v in (u, delta, b, c))
     if backend == 'mamba_ssm':
         y = _mamba_scan(*(v.mT.contiguous() for v in (u, delta)), a, b.mT, c.mT, D=d).mT
     else:
@@ -71,7 +68,7 @@ def selective_scan(
             needed = _needs_gradients(*inputs)
             y = _ChunkedScan.apply(scan, *inputs) if needed else scan(*inputs)[0]
         y = (y if d is None else y + wide * d).to(u.dtype)
-    return y.flip(1) if reverse else y
+    return y
 
 
 def _choose(backend: str, u: Tensor, a: Tensor, *others: Tensor) -> str:

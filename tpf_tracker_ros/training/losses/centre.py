@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F
 
+MIN_OVERLAP = 0.7  # IoU of a box that is off by the radius of the heat map
+ALPHA, BETA = 2, 4  # exponents of the focal loss, CornerNet's
 
-def gaussian_target(
-    box: Tensor, grid: int, *, min_overlap: float = 0.7, published: bool = False
-) -> Tensor:
+
+def gaussian_target(box: Tensor, grid: int, *, published: bool = False) -> Tensor:
     """
     Centre heat map (B, 1, G, G) of boxes (B, 4) cx, cy, w, h in 0..1 (CornerNet's radius).
 
@@ -21,9 +22,9 @@ def gaussian_target(
     """
     w, h = (box[:, 2:] * grid).unbind(1)
     roots = (
-        _radius(1.0, w + h, w * h * (1 - min_overlap) / (1 + min_overlap)),
-        _radius(4.0, 2 * (w + h), (1 - min_overlap) * w * h),
-        _radius(4 * min_overlap, -2 * min_overlap * (w + h), (min_overlap - 1) * w * h),
+        _radius(1.0, w + h, w * h * (1 - MIN_OVERLAP) / (1 + MIN_OVERLAP)),
+        _radius(4.0, 2 * (w + h), (1 - MIN_OVERLAP) * w * h),
+        _radius(4 * MIN_OVERLAP, -2 * MIN_OVERLAP * (w + h), (MIN_OVERLAP - 1) * w * h),
     )
     radius = torch.stack(roots).amin(0).clamp(min=0).floor()[:, None, None]
     sigma = (2 * radius + 1) / 6
@@ -48,11 +49,11 @@ def _radius(a: float, b: Tensor, c: Tensor) -> Tensor:
     return (b + (b**2 - 4 * a * c).clamp(min=0).sqrt()) / 2
 
 
-def focal_loss(score: Tensor, target: Tensor, *, alpha: float = 2, beta: float = 4) -> Tensor:
+def focal_loss(score: Tensor, target: Tensor) -> Tensor:
     """Penalty-reduced focal loss of score maps in 0..1, over the number of centres."""
     positive = target.eq(1).float()
-    hit = (1 - score) ** alpha * score.log() * positive
-    miss = (1 - target) ** beta * score**alpha * (1 - score).log() * (1 - positive)
+    hit = (1 - score) ** ALPHA * score.log() * positive
+    miss = (1 - target) ** BETA * score**ALPHA * (1 - score).log() * (1 - positive)
     return -(hit + miss).sum() / positive.sum().clamp(min=1)
 
 

@@ -11,11 +11,11 @@ from tpf_tracker_ros.models.layers.vit import to_slots
 from tpf_tracker_ros.models.sdstrack import Fused
 
 
-def standardized(tokens: Tensor, *, eps: float = 1e-5) -> Tensor:
+def standardized(tokens: Tensor) -> Tensor:
     """Tokens (B, N, D) with mean 0 and variance 1 over N in each sample and channel."""
     tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     variance, mean = torch.var_mean(tokens, 1, correction=0, keepdim=True)
-    return (tokens - mean) * (variance + eps).rsqrt()
+    return (tokens - mean) * (variance + 1e-5).rsqrt()
 
 
 def content_loss(teacher: Tensor, student: Tensor) -> Tensor:

@@ -140,6 +140,7 @@ def aim(
     guess = _distort(boxes[SEARCH], 0, 0, log_side, rng.normal(0, config.search_aspect))
     wide = framing.wide > 0 and rng.random() < config.wide_share
     factor = framing.wide if wide else framing.search
+    factor *= max(1.0, framing.smallest / np.sqrt(boxes[SEARCH][2:].prod()))
     search = Window.around(guess, factor, aspect=framing.aspect, context=framing.context)
     shift = rng.uniform(-1, 1, 2) * config.search_shift * (0.5 - 0.5 / factor)
     if rng.random() < config.absent_share:

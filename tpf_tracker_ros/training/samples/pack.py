@@ -24,6 +24,10 @@ SIDE = 512  # px, the longest of a packed image
 CUTOUT = 64  # px, either side of a cut-out, which is stretched to fill it
 QUALITY = 74  # of JPEG
 LEAST = 8.0  # px, the smallest side of a box in a packed image
+OF_A_CLIP = 4  # frames of a Lepton's
+CLOSE = 12  # frames of HIT-UAV between which a track goes on, at most
+STEP, LENGTH = 3, 16  # of a road film every which frame, and how many of them a track has
+AGREEMENT = 0.6  # IoU of what the teacher finds forwards and backwards, at least
 CREDITS = {
     'photos/seneca': 'OpenDroneMap seneca, CC0 1.0',
     'photos/copr': 'OpenDroneMap copr, CC BY-SA 4.0',
@@ -135,14 +139,14 @@ def _shrink(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
-def _raw_thermal(source: Path, of_a_clip: int = 4) -> Iterator[np.ndarray]:
+def _raw_thermal(source: Path) -> Iterator[np.ndarray]:
     """Raw counts as the tracker shows them, uint8 (H, W)."""
     for path in sorted((source / 'drone_raw').glob('*.png')):
         counts = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         yield ThermalRange().to_uint8(counts.astype(np.uint16))
     for path in sorted((source / 'lepton_raw').glob('*.npz')):
         frames = next(iter(np.load(path).values()))
-        for frame in frames[:: max(1, len(frames) // of_a_clip)]:
+        for frame in frames[:: max(1, len(frames) // OF_A_CLIP)]:
             counts = ThermalRange().to_uint8(frame.astype(np.uint16))
             yield cv2.resize(counts, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
 
@@ -176,10 +180,10 @@ def pack_thermal(folder: Path, pack: Pack) -> None:
         pack.add_track(track['label'], track['seen'])
 
 
-def _near(one: str, other: str, most: int = 12) -> bool:
+def _near(one: str, other: str) -> bool:
     """Whether two names ALTITUDE_..._NUMBER.jpg are of one run and close to each other."""
     (run, first), (same, second) = (name[:-4].rsplit('_', 1) for name in (one, other))
-    return run == same and int(second) - int(first) <= most
+    return run == same and int(second) - int(first) <= CLOSE
 
 
 def _homography(one: tuple, other: tuple) -> np.ndarray | None:
@@ -283,25 +287,17 @@ def _cut(frame: np.ndarray, mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     return cv2.resize(cut, (CUTOUT, CUTOUT), interpolation=cv2.INTER_AREA)
 
 
-def pack_moving(
-    path: Path,
-    tracker: Callable[[], Tracker],
-    pack: Pack,
-    *,
-    step: int = 3,
-    length: int = 16,
-    agreement: float = 0.6,
-) -> None:
+def pack_moving(path: Path, tracker: Callable[[], Tracker], pack: Pack) -> None:
     """
     Tracks that a teacher finds forwards and finds again backwards, so that the IoU stays high.
 
     Targets are started on corners in any size: anything that can be followed may be one.
     """
-    frames = [_shrink(frame) for frame in _frames(path)][::step]
+    frames = [_shrink(frame) for frame in _frames(path)][::STEP]
     numbers = [pack.add_image(frame, 'film') for frame in frames]
     rng = np.random.default_rng(0)
-    for start in range(0, len(frames) - 4, length // 2):
-        part = frames[start : start + length]  # noqa: E203
+    for start in range(0, len(frames) - 4, LENGTH // 2):
+        part = frames[start : start + LENGTH]  # noqa: E203
         pairs = [FramePair(frame, None, stamp=i) for i, frame in enumerate(part)]
         grey = cv2.cvtColor(part[0], cv2.COLOR_RGB2GRAY)
         for x, y in cv2.goodFeaturesToTrack(grey, 24, 0.05, 24)[:, 0]:
@@ -311,11 +307,9 @@ def pack_moving(
                 continue
             forward = _follow(tracker(), pairs, box)
             backward = _follow(tracker(), pairs[::-1], forward[-1])[::-1]
-            agrees = np.array([iou(a, b) for a, b in zip(forward, backward)]) > agreement
-            end = len(part) if agrees.all() else 0
-            if end > 1 and np.ptp(forward[:, :2], axis=0).max() > 0.15 * min(w, h):
-                seen = list(zip(numbers[start : start + end], forward[:end]))  # noqa: E203
-                pack.add_track(path.stem, seen)
+            agrees = all(iou(a, b) > AGREEMENT for a, b in zip(forward, backward))
+            if agrees and np.ptp(forward[:, :2], axis=0).max() > 0.15 * min(w, h):
+                pack.add_track(path.stem, list(zip(numbers[start:], forward)))
 
 
 def _follow(tracker: Tracker, pairs: list[FramePair], box: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 import torch.nn.functional as F
-from tpf_tracker_ros.data.textures import CHANNELS
+from tpf_tracker_ros.data.textures import CHANNELS, DIRECTIONS
 
 INITIAL, DYNAMIC, SEARCH = range(3)  # views, in time order
 GROUND, TARGET = 0, 1  # layers; further objects follow, the last one above all others
@@ -144,14 +144,14 @@ def inverse(maps: Tensor) -> Tensor:
     return torch.linalg.inv_ex(maps).inverse
 
 
-def square_support(device: torch.device, directions: int = 64) -> Tensor:
-    """Support function (1, directions) of the square -1..1."""
-    angle = torch.arange(directions, device=device) * (2 * torch.pi / directions)
+def square_support(device: torch.device) -> Tensor:
+    """Support function (1, DIRECTIONS) of the square -1..1."""
+    angle = torch.arange(DIRECTIONS, device=device) * (2 * torch.pi / DIRECTIONS)
     return (angle.cos().abs() + angle.sin().abs())[None]
 
 
 def bounds(maps: Tensor, reach: Tensor) -> Tensor:
-    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes, support (B, V, directions), under maps."""
+    """Bounding boxes (B, V, 4) cx, cy, w, h of shapes, support (B, V, DIRECTIONS), under maps."""
     linear = maps[..., :2, :2]
     edges = []
     for axis in (0, 1):

@@ -109,7 +109,7 @@ def degrade_real(
     rgb: Tensor, thermal: Tensor, config: SensorConfig, generator: Generator, *, failing: Tensor
 ) -> tuple[Tensor, Tensor]:
     """
-    RGB and thermal (B, 3, S, S) from real ones (B, 3, S, S) and (B, 1, S, S), all in 0..1.
+    RGB and thermal (B, 3, S, S) from real ones, thermal also (B, 1, S, S), all in 0..1.
 
     Light, contrast and cameras that fail, as in the world; blur and noise they bring themselves.
     """

@@ -9,12 +9,10 @@ cameras would while the student sees what is left of it.
 """  # noqa: A005
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Generator, nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models.checkpoint import load_weights, read_weights
 from tpf_tracker_ros.models.ckd import Pair
 from tpf_tracker_ros.models.cmd import Cmd
 from tpf_tracker_ros.models.layers.vit import set_keep
@@ -95,13 +93,8 @@ class CmdStage(Stage):
 
     def initialize(self) -> None:
         """Load all weights, or those of a TPF network of the same size: all but the fusion."""
-        if not self.config.init_weights:
-            return
-        path, model = Path(self.config.init_weights), self.model
-        _, of = read_weights(path)
         own = ('fusion.', 'modality')
-        keys = {key for key in model.state_dict() if not key.startswith(own)}
-        load_weights(model, path, part=keys.__contains__ if of != model.name else None)
+        self.load_or_part({key for key in self.model.state_dict() if not key.startswith(own)})
 
     def build(self) -> nn.Module:
         """Return the student, and what brings its features to the teacher's width."""

@@ -6,12 +6,10 @@ tokens of both passes are drawn together. Losses, weights and masks are those of
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.models.checkpoint import load_weights, read_weights
 from tpf_tracker_ros.models.layers.vit import set_drop_path, set_keep
 from tpf_tracker_ros.models.network import Maps
 from tpf_tracker_ros.models.sdstrack import Fused, hide, PUBLISHED, SdsTrack
@@ -58,12 +56,8 @@ class SdsTrackStage(Stage):
 
     def initialize(self) -> None:
         """Load all weights, or all but the adapters from a file that holds none: an OSTrack's."""
-        if not self.config.init_weights:
-            return
-        path, model = Path(self.config.init_weights), self.model
-        keys = {k for k in model.state_dict() if model.group(k) != 'adapter' and PUBLISHED.ours(k)}
-        _, of = read_weights(path)
-        load_weights(model, path, part=keys.__contains__ if of != model.name else None)
+        keys = filter(PUBLISHED.ours, self.model.state_dict())
+        self.load_or_part({key for key in keys if self.model.group(key) != 'adapter'})
 
     def build(self) -> nn.Module:
         """Return the network."""
