@@ -39,3 +39,20 @@ def tracker_node(checkpoint, capfd):
 
     defaults = {'checkpoint': checkpoint, 'tracker__lost_score': 0.0}
     return lambda **values: running_node(capfd, **{**defaults, **values})
+
+
+@pytest.fixture
+def bench():
+    """Give a function (options of Worker): a worker with a tracker that counts."""
+    from worker_bench import Bench
+
+    made = []
+
+    def make(**options):
+        made.append(Bench(**options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.tracker.may_go_on.set()
+        each.worker.close()

@@ -1,130 +1,14 @@
 """The worker: newest pair wins, commands in order, nothing that happens to a pair ends it."""
 
 import itertools
-import os
-import queue
-import sys
-import threading
 import time
 
 import numpy as np
 import pytest
-from tpf_tracker_ros.core.boxes import check_box
-from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.core.frame_pair import FramePair
-from tpf_tracker_ros.core.pairing import Paired
-from tpf_tracker_ros.ros.conversion import Frame
 from tpf_tracker_ros.ros.graph import wait_until
-from tpf_tracker_ros.ros.watchdog import Watchdog
-from tpf_tracker_ros.ros.worker import CATCH_UP, Target, Worker
-from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
-
-BOX = np.array([10.0, 12, 20, 16])
-PERIOD = 33_000_000
-IMAGE = np.zeros((48, 64, 3), np.uint8)
-BROKEN = IMAGE[:0]
-
-
-class Counter:
-    """A tracker that moves its box by one pixel a step and says what it is told to say."""
-
-    name, device = 'counter', 'cpu'
-
-    def __init__(self):
-        self.state = TrackState.IDLE
-        self.seen, self.settings = [], {}
-        self.say = TrackState.TRACKING
-        self.may_go_on = threading.Event()
-        self.may_go_on.set()
-
-    def initialize(self, pair, box):
-        self.box = check_box(box, pair.size)
-        self.state = TrackState.TRACKING
-        return TrackResult(self.box, 1.0, self.state, pair.modality)
-
-    def track(self, pair):
-        assert self.may_go_on.wait(5)
-        if pair.stamp == 13 * PERIOD:
-            raise RuntimeError('the device has hiccups')
-        self.seen.append(pair.stamp)
-        self.box = self.box + np.array([1, 0, 0, 0])
-        self.state = self.say
-        return TrackResult(self.box, 0.5, self.state, pair.modality, stages={'network': 1.0})
-
-    def configure(self, **settings):
-        self.settings.update(settings)
-
-    def stop(self):
-        self.state = TrackState.IDLE
-
-
-class Bench:
-    """A worker with a Counter; collects what comes out."""
-
-    def __init__(self, **options):
-        self.tracker, self.steps, self.rendered, self.reports = Counter(), [], [], []
-        self.followed = []
-        options = {'render': self.rendered.append, 'publish': self.steps.append, **options}
-        self.worker = Worker(
-            self.tracker,
-            convert=self.convert,
-            report=self.reports.append,
-            follow=self.followed.append,
-            **options,
-        )
-
-    def convert(self, paired):
-        if not paired.rgb.size:
-            raise TpfError('rgb image is broken')
-        return FramePair(paired.rgb.message, None, paired.stamp)
-
-    def submit(self, index, *, epoch=0, image=IMAGE):
-        frame = Frame(image, time.perf_counter())
-        self.worker.submit(Paired(frame, None, index * PERIOD, None, epoch))
-
-    def feed(self, *indices, **more):
-        """Submit slowly enough that none is dropped."""
-        for index in indices:
-            self.submit(index, **more)
-            self.settle()
-
-    def settle(self):
-        """Wait until all that was submitted and ordered is done."""
-        wait_until(lambda: not self.worker.pending, 5, 'the worker does not come to rest')
-
-    def published(self):
-        """(index, x or None, identity) of each step."""
-        return [
-            (step.paired.stamp // PERIOD, step.result and step.result.box[0], step.identity)
-            for step in self.steps
-        ]
-
-
-class SlowRendering:
-    """Takes until may_go_on is set; tells when one begins."""
-
-    def __init__(self):
-        self.begun, self.may_go_on = threading.Semaphore(0), threading.Event()
-        self.stamps = []
-
-    def __call__(self, step):
-        self.begun.release()
-        assert self.may_go_on.wait(5)
-        self.stamps.append(step.paired.stamp // PERIOD)
-
-
-@pytest.fixture
-def bench():
-    made = []
-
-    def make(**options):
-        made.append(Bench(**options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.tracker.may_go_on.set()
-        each.worker.close()
+from tpf_tracker_ros.ros.worker import CATCH_UP, Target
+from tpf_tracker_ros.tracking.tracker import TrackState
+from worker_bench import BOX, BROKEN, IMAGE, PERIOD
 
 
 def test_without_a_target_every_pair_passes_without_a_box(bench):
@@ -325,37 +209,6 @@ def test_reset_and_stop_jump_the_queue(bench, order):
     assert b.followed[-1] is None  # told without waiting for a pair
 
 
-def test_a_step_that_hangs_is_told_and_does_not_keep_the_worker_from_closing(bench):
-    b = bench(initial=Target(BOX))
-    dog = Watchdog(b.worker, step=0.0)
-    b.feed(1)
-    assert dog.complaint([], 0.2) is None
-    b.tracker.may_go_on.clear()
-    b.submit(2)
-    wait_until(lambda: dog.complaint([], 0.2), 5, 'a complaint')
-    assert 'has been in one step for 0.' in dog.complaint([], 0.2)
-    assert Watchdog(b.worker, step=30.0).complaint([], 0.2) is None  # as slow as ever
-    assert b.worker.close(timeout=0.1) is False
-    b.tracker.may_go_on.set()
-    wait_until(lambda: not b.worker._thread.is_alive(), 5, 'the end of the thread')
-    assert b.published() == [(1, 10, '1')]  # nothing is published after the end
-
-
-def test_the_watchdog_says_what_it_waits_for(bench):
-    b = bench(initial=Target(BOX))
-    dog = Watchdog(b.worker, step=0.0)
-    time.sleep(0.1)
-    assert dog.complaint(['/rgb'], 0.05) is None  # not begun yet
-    b.feed(1)
-    time.sleep(0.1)
-    assert 'nothing comes on /rgb and /thermal' in dog.complaint(['/rgb', '/thermal'], 0.05)
-    assert 'no two of them pair' in dog.complaint([], 0.05)
-    b.feed(2, image=BROKEN)
-    assert 'each one fails: rgb image is broken' in dog.complaint([], 0.05)
-    b.feed(3)
-    assert dog.complaint([], 0.05) is None
-
-
 def test_the_history_is_bounded_in_bytes_and_keeps_the_newest(bench):
     b = bench(history_mb=3.5 * IMAGE.nbytes / 1e6)
     b.feed(*range(1, 9))
@@ -370,82 +223,6 @@ def test_settings_reach_the_tracker_between_two_pairs(bench):
     b.worker.configure(lost_after=3)
     b.settle()
     assert b.tracker.settings == {'lost_after': 3}
-
-
-def test_tracking_does_not_wait_for_rendering_and_the_newest_step_is_rendered(bench):
-    slow = SlowRendering()
-    b = bench(initial=Target(BOX), render=slow)
-    b.feed(1)
-    assert slow.begun.acquire(timeout=5)  # the first one is in hand
-    b.feed(*range(2, 10))
-    assert [index for index, *_ in b.published()] == list(range(1, 10))
-    assert b.worker.dropped == 0 and slow.stamps == []
-    slow.may_go_on.set()
-    assert slow.begun.acquire(timeout=5)
-    b.worker.close()
-    assert slow.stamps == [1, 9]
-
-
-def test_a_rendering_of_before_a_jump_of_time_disturbs_nothing(bench):
-    slow = SlowRendering()
-    b = bench(initial=Target(BOX), render=slow)
-    b.feed(8)
-    assert slow.begun.acquire(timeout=5)
-    b.feed(9)
-    b.feed(1, 2, epoch=1)
-    b.worker.reset()
-    b.feed(3, epoch=1)
-    slow.may_go_on.set()
-    assert slow.begun.acquire(timeout=5)
-    b.worker.close()
-    assert slow.stamps == [8, 3] and b.reports == []
-    assert b.published()[2:] == [(1, 10, '2'), (2, 11, '2'), (3, 10, '3')]
-
-
-def test_an_error_while_rendering_is_one_report_and_the_next_step_is_rendered(bench):
-    rendered = queue.Queue()
-
-    def render(step):
-        rendered.put(step.paired.stamp // PERIOD)
-        if step.paired.stamp == PERIOD:
-            raise RuntimeError('no picture')
-
-    b = bench(initial=Target(BOX), render=render)
-    for index in range(1, 4):
-        b.submit(index)
-        assert rendered.get(timeout=5) == index
-    assert b.reports == ['RuntimeError: no picture']
-
-
-def test_close_waits_for_the_rendering_in_hand_and_ends_both_threads(bench):
-    threads = threading.active_count()
-    slow = SlowRendering()
-    b = bench(initial=Target(BOX), render=slow)
-    assert threading.active_count() == threads + 2
-    b.feed(1)
-    assert slow.begun.acquire(timeout=5)
-    b.feed(2)
-    closing = threading.Thread(target=b.worker.close)
-    closing.start()
-    closing.join(0.1)
-    assert closing.is_alive() and slow.stamps == []
-    slow.may_go_on.set()
-    closing.join(5)
-    assert threading.active_count() == threads and slow.stamps == [1]
-    assert 'render' in b.worker.latencies.summary()
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux has priorities of threads')
-def test_rendering_has_a_lower_priority_than_tracking(bench):
-    nice = queue.Queue()
-
-    def note(*_):
-        nice.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-
-    b = bench(render=note, publish=note)
-    b.submit(1)
-    tracking, rendering = nice.get(timeout=5), nice.get(timeout=5)
-    assert rendering > tracking
 
 
 def test_latencies_by_stage(bench):
