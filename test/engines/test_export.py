@@ -94,6 +94,8 @@ def test_an_export_is_a_checkpoint_whose_boxes_are_checked(tmp_path, tiny):
     result = CliRunner().invoke(tpf, [*command, '--format', 'torchscript', '--frames', '6'])
     assert result.exit_code == 0, result.output
     assert 'mean IoU of 1.0000' in result.output
+    result = CliRunner().invoke(tpf, [*command, '--frames', '1'])
+    assert result.exit_code == 2 and '1 is not in the range' in result.output
     sequence = WorldSequence(1, frames=2, size=(320, 256))
     first, second = sequence
     tracker = load_tracker('tpf_tiny', device='cpu', checkpoint=out)

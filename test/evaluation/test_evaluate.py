@@ -96,3 +96,5 @@ def test_one_file(published, tmp_path):
         evaluate_file(path, None, truth)
     with pytest.raises(TpfError, match='visevent is not scored here, only lasher'):
         evaluate_file(path, 'visevent', truth)
+    with pytest.raises(TpfError, match='depthtrack is not scored here'):
+        evaluate_folders([results], 'depthtrack', gt)

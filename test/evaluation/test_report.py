@@ -65,7 +65,7 @@ def test_the_page_needs_nothing_from_outside(report):
 
 def test_a_place_that_cannot_be_written(report, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(TpfError, match='report cannot be written to'):
+    with pytest.raises(TpfError, match='cannot write'):
         write_report(report[1], tmp_path / 'file' / 'out')
 
 

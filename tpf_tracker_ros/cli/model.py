@@ -18,13 +18,14 @@ def models() -> None:
     import torch
     from tpf_tracker_ros.models import list_models
 
+    width = max(map(len, list_models()))
     for name, entry in list_models().items():
         with torch.device('meta'):
             size = sum(parameter.numel() for parameter in entry.build().parameters())
         how = 'tpf import-weights' if entry.published else 'tpf train'
         weights = entry.weights or f'not packaged: {how}, then --checkpoint'
-        click.echo(f'{name:10} {size / 1e6:5.1f} M parameters; {entry.line}')
-        click.echo(f'{"":10} weights: {weights}')
+        click.echo(f'{name:{width}} {size / 1e6:5.1f} M parameters; {entry.line}')
+        click.echo(f'{"":{width}} weights: {weights}')
 
 
 @click.command(
@@ -114,7 +115,9 @@ def _bench(
     show_default=True,
 )  # fmt: skip
 @click.option('--int8', is_flag=True, help='Quantize matrix products: smaller, less exact.')
-@click.option('--frames', default=150, show_default=True, help='Length of the check.')
+@click.option(
+    '--frames', type=click.IntRange(2), default=150, show_default=True, help='Length of the check.'
+)
 @click.option('--out', required=True, type=click.Path(path_type=Path), help='Folder to write.')
 @tracker_settings
 def export_model(

@@ -71,8 +71,8 @@ def evaluate_folders(
     """
     if dataset is None:
         raise TpfError(f'give --dataset for folders of results: {", ".join(PROTOCOLS)}')
-    truths = read_truths(gt, dataset, read_names(sequences) if sequences else None)
     protocol = find_protocol(dataset)
+    truths = read_truths(gt, dataset, read_names(sequences) if sequences else None)
     rows = read_rows(gt, dataset)
     read, gaps = {}, []
     for name, files in find_trackers(results, list(truths), tracker).items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tpf_tracker_ros.core.boxes import iou, present
 from tpf_tracker_ros.core.errors import TpfError
-from tpf_tracker_ros.data.datasets import LAYOUTS
+from tpf_tracker_ros.data.datasets import get_layout, LAYOUTS
 from tpf_tracker_ros.evaluation.metrics import (
     centre_errors,
     CENTRE_THRESHOLDS,
@@ -141,7 +141,8 @@ PROTOCOLS = {
 
 
 def find_protocol(dataset: str) -> Protocol:
-    """Return the rules of a dataset. Raises TpfError where there are none here."""
+    """Return the rules of a dataset. Raises TpfError where it is unknown or not scored here."""
+    get_layout(dataset)
     if dataset not in PROTOCOLS:
         raise TpfError(
             f'{dataset} is not scored here, only {", ".join(PROTOCOLS)}; use its own toolkit'

@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import writing
 from tpf_tracker_ros.evaluation.evaluate import Evaluation
 from tpf_tracker_ros.evaluation.page import page
 from tpf_tracker_ros.evaluation.plots import draw_curves, draw_radar, save
@@ -17,14 +17,12 @@ def write_report(evaluation: Evaluation, out: Path, images: Path | None = None) 
     images: where sequences with images may lie, for the thumbnails of the worst ones.
     Raises TpfError when out cannot be written.
     """
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / 'metrics.json').write_text(json.dumps(metrics_by_tracker(evaluation), indent=1))
         write_per_sequence(evaluation, out / 'per_sequence.csv')
         plots = write_plots(evaluation, out)
         (out / 'report.html').write_text(page(evaluation, plots, images), encoding='utf-8')
-    except OSError as error:
-        raise TpfError(f'report cannot be written to {out}: {error.strerror}') from error
 
 
 def metrics_by_tracker(evaluation: Evaluation) -> dict[str, dict]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.core.files import writing
 from tpf_tracker_ros.core.sequence import Sequence, starting_box
 from tpf_tracker_ros.data.datasets import (
     by_row,
@@ -110,10 +111,8 @@ def find_work(
     sequences: a list of names; None: all. Raises TpfError.
     """
     folders = find_sequences(root, dataset, read_names(sequences) if sequences else None)
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TpfError(f'results cannot be written to {out}: {error.strerror}') from error
     return folders, [
         folder for name, folder in folders.items() if not (out / f'{name}.txt').exists()
     ]
