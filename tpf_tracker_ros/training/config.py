@@ -23,7 +23,7 @@ def read_config(
     Return the file as a dataclass of this kind; what it leaves out keeps its default.
 
     changes: keys to set to something else than the file does. Raises TpfError on a missing or
-    broken file, an unknown key or a value of another type.
+    broken file, an unknown key, a value of another type or a share beyond 0..1.
     """
     try:
         table = tomllib.loads(path.read_text())
@@ -32,6 +32,13 @@ def read_config(
     except tomllib.TOMLDecodeError as error:
         raise TpfError(f'configuration {path} is not valid TOML: {error}') from None
     return _build({**table, **(changes or {})}, kind, str(path))
+
+
+def at_least(config: Any, **least: int) -> None:
+    """Raise TpfError where a number of a configuration is less than it must be."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise TpfError(f'{name} is {getattr(config, name)}; it must be at least {value}')
 
 
 def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
@@ -60,11 +67,16 @@ def _build(table: dict[str, Any], kind: type[Config], where: str) -> Config:
                 f'{where}: {key} is {value!r}, of type {type(value).__name__}; '
                 f'it must be of type {_title(wanted)}'
             )
+        if key.endswith('share') and not 0 <= value <= 1:
+            raise TpfError(f'{where}: {key} is {value}; a share lies in 0..1')
         values[key] = value
     for field in fields(kind):
         if field.name not in values and field.default is field.default_factory is MISSING:
             raise TpfError(f'{where}: {field.name} is missing and has no default; set it')
-    return kind(**values)
+    try:
+        return kind(**values)
+    except TpfError as error:
+        raise TpfError(f'{where}: {error}') from None
 
 
 def _holds_tables(kind: type) -> bool:

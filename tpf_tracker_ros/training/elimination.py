@@ -7,7 +7,8 @@ def keep_rate(done: float, start: float, end: float, least: float) -> float:
     """
     Share of the search tokens that a block keeps: 1 until start, by a cosine to least at end.
 
-    done, start and end are shares of the run; start < end.
+    done, start and end are shares of the run.
     """
-    way = min(max((done - start) / (end - start), 0), 1)
-    return least + (1 - least) * (1 + math.cos(math.pi * way)) / 2
+    if not start < done < end:
+        return 1.0 if done <= start else least
+    return least + (1 - least) * (1 + math.cos(math.pi * (done - start) / (end - start))) / 2

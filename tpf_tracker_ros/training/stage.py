@@ -17,6 +17,7 @@ from tpf_tracker_ros.data.datasets import check_second
 from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_weights, read_weights
 from tpf_tracker_ros.models.network import TrackingNetwork
+from tpf_tracker_ros.training.config import at_least
 from tpf_tracker_ros.training.samples.disk import DataConfig
 from tpf_tracker_ros.training.samples.world import Batch, WorldConfig
 
@@ -50,6 +51,15 @@ class RunConfig:
     world: WorldConfig = field(default_factory=WorldConfig)
     world_weight: float = 1.0  # share of the world's samples beside the weights in `data`
     data: list[DataConfig] = field(default_factory=list)  # datasets on disk, none by default
+
+    def __post_init__(self) -> None:
+        """Raise TpfError on a number that no run can have."""
+        at_least(self, steps=1, batch=1, accumulate=1, log_every=1, save_every=1)
+        for name in ('learning_rate', 'clip'):
+            if not getattr(self, name) > 0:
+                raise TpfError(f'{name} is {getattr(self, name)}; it must be above 0')
+        if not 0 <= self.ema < 1:
+            raise TpfError(f'ema is {self.ema}; it must be at least 0 and below 1')
 
 
 class Stage:

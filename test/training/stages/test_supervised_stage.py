@@ -26,6 +26,14 @@ CONFIG = SupervisedConfig(
         ('steps = 1.5', 'it must be of type int'),
         ('world = 3', 'it must be of type WorldConfig'),
         ('steps = ', 'not valid TOML'),
+        ('log_every = 0', 'bad.toml: log_every is 0; it must be at least 1'),
+        ('clip = 0.0', 'clip is 0.0; it must be above 0'),
+        ('ema = 1.0', 'ema is 1.0; it must be at least 0 and below 1'),
+        ('[world]\nobjects = 1', r'\[world\]: objects is 1; it must be at least 2'),
+        (
+            '[world.sensors]\ndark_share = 1.5',
+            'dark_share is 1.5; a share lies in 0..1',
+        ),
     ],
 )
 def test_a_bad_experiment_is_refused(tmp_path, text, rule):

@@ -27,6 +27,7 @@ from tpf_tracker_ros.data.textures import (
     TextureConfig,
     uniform,
 )
+from tpf_tracker_ros.training.config import at_least
 from tpf_tracker_ros.training.samples.real import RealConfig
 from tpf_tracker_ros.training.samples.scene import (
     bounds,
@@ -101,6 +102,11 @@ class WorldConfig:
     textures: TextureConfig = field(default_factory=TextureConfig)
     real: RealConfig = field(default_factory=RealConfig)
     sensors: SensorConfig = field(default_factory=SensorConfig)
+
+    def __post_init__(self) -> None:
+        """Raise TpfError on a number of which no scene can be made."""
+        at_least(self, backgrounds=1, background_size=16, background_tries=1)
+        at_least(self, sprites=1, sprite_size=16, objects=2)
 
 
 @dataclass(frozen=True)
