@@ -26,9 +26,10 @@ def open_source(
     """
     Open a bag, a benchmark sequence's folder, or (source None) folders of images and videos.
 
-    homography: nine numbers with commas, thermal px to RGB px, row by row. second: what the other
-    camera gives where no layout says so, see TrackingNetwork. Topics are for bags; pairing, see
-    open_bag, for bags and videos. Raises TpfError on what is none of these.
+    homography: nine numbers with commas, thermal px to RGB px, row by row. second: what the
+    tracker takes of the other camera, see TrackingNetwork; 'thermal': the grey of whatever a
+    sequence's folder has. Topics are for bags; pairing, see open_bag, for bags and videos.
+    Raises TpfError on what is none of these, and on what does not go together.
     """
     register = None if homography is None else register_by(_numbers(homography))
     given = {'register': register, 'second': second}
@@ -44,7 +45,18 @@ def open_source(
     if rgb_topic is not None or thermal_topic is not None:
         raise TpfError(f'{source} is no bag, so it has no topics')
     if source.is_dir():
-        return open_sequence(source)
+        if register or _nanoseconds(pairing):
+            raise TpfError(
+                f'{source} is a sequence folder, whose images are registered and paired by their '
+                'names; leave out --homography, --slop-ms and --thermal-offset-ms'
+            )
+        sequence = open_sequence(source)
+        if second not in ('thermal', sequence.second):
+            raise TpfError(
+                f'{source} pairs RGB with {sequence.second}, but the model takes {second}; '
+                'take another model, or give its folders by --rgb and --thermal'
+            )
+        return sequence
     raise TpfError(
         f'{source} is neither a bag nor a sequence folder; '
         'videos and image folders are given with --rgb and --thermal'

@@ -176,7 +176,7 @@ class Images:
         registered = self._converter.convert(pair).thermal
         if registered is None:
             raise TpfError(self._unusable.get('thermal', 'the thermal image cannot be shown'))
-        return registered if registered.ndim == 3 else self._range.to_uint8(registered)
+        return self._range.to_uint8(registered)
 
 
 def _kind(topic: str) -> type:

@@ -61,7 +61,7 @@ class ThermalRange:
         return scaled.clip(0, 255).astype(np.uint8)
 
     def to_uint8(self, thermal: np.ndarray) -> np.ndarray:
-        """Update by this frame, then map it."""
+        """Update by this frame, then map it; colours stay."""
         self.update(thermal)
         return self.apply(thermal)
 
