@@ -17,6 +17,7 @@ from tpf_tracker_ros.core.files import remove, writing
 from tpf_tracker_ros.core.image_encoding import encoding_of
 
 COMPRESSIONS = ('jpeg', 'png')
+TARGET = 'target'  # id of every box
 
 
 class _FileWriter(Writer):
@@ -108,22 +109,13 @@ class BagWriter:
         )
         self.write(topic, message, stamp)
 
-    def write_box(
-        self,
-        topic: str,
-        box: np.ndarray | None,
-        stamp: int,
-        *,
-        frame_id: str,
-        score: float = 1.0,
-        target_id: str = 'target',
-    ) -> None:
+    def write_box(self, topic: str, box: np.ndarray | None, stamp: int, *, frame_id: str) -> None:
         """Write a vision_msgs/Detection2DArray with this box (x, y, w, h px), or with none."""
         types = typestore().types
         header = self._header(stamp, frame_id)
         detections = []
         if box is not None and np.isfinite(box).all():
-            detections.append(_detection(header, box, score, target_id))
+            detections.append(_detection(header, box))
         self.write(topic, types['vision_msgs/msg/Detection2DArray'](header, detections), stamp)
 
     def write_camera_info(
@@ -133,25 +125,19 @@ class BagWriter:
         stamp: int,
         *,
         frame_id: str,
-        intrinsics: np.ndarray | None = None,
     ) -> None:
-        """
-        Write a sensor_msgs/CameraInfo of this (width, height).
-
-        intrinsics: float (3, 3), without distortion; zeros, ROS's word for uncalibrated, if None.
-        """
+        """Write the sensor_msgs/CameraInfo of an uncalibrated camera of this (width, height)."""
         types = typestore().types
         width, height = size
-        k = np.zeros((3, 3)) if intrinsics is None else np.asarray(intrinsics, np.float64)
         message = types['sensor_msgs/msg/CameraInfo'](
             header=self._header(stamp, frame_id),
             height=height,
             width=width,
-            distortion_model='' if intrinsics is None else 'plumb_bob',
-            d=np.zeros(0 if intrinsics is None else 5),
-            k=k.ravel(),
+            distortion_model='',
+            d=np.zeros(0),
+            k=np.zeros(9),  # ROS's word for it
             r=np.eye(3).ravel(),
-            p=np.hstack([k, np.zeros((3, 1))]).ravel(),
+            p=np.zeros(12),
             binning_x=0,
             binning_y=0,
             roi=types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False),
@@ -205,7 +191,7 @@ def _compress(image: np.ndarray, encoding: str, compression: str) -> tuple[str, 
     return f'{encoding}; {compression} compressed {"bgr8" if colour else ""}', data
 
 
-def _detection(header: object, box: np.ndarray, score: float, target_id: str) -> object:
+def _detection(header: object, box: np.ndarray) -> object:
     """Return a Detection2D: centre and size, one hypothesis, pose unused."""
     types = typestore().types
     x, y, w, h = (float(value) for value in box)
@@ -216,8 +202,8 @@ def _detection(header: object, box: np.ndarray, score: float, target_id: str) ->
         types['geometry_msgs/msg/Quaternion'](0.0, 0.0, 0.0, 1.0),
     )
     result = types['vision_msgs/msg/ObjectHypothesisWithPose'](
-        types['vision_msgs/msg/ObjectHypothesis'](target_id, float(score)),
+        types['vision_msgs/msg/ObjectHypothesis'](TARGET, 1.0),
         types['geometry_msgs/msg/PoseWithCovariance'](pose, np.zeros(36)),
     )
     bbox = types['vision_msgs/msg/BoundingBox2D'](centre, w, h)
-    return types['vision_msgs/msg/Detection2D'](header, [result], bbox, target_id)
+    return types['vision_msgs/msg/Detection2D'](header, [result], bbox, TARGET)

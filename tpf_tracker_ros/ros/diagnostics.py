@@ -123,7 +123,8 @@ class Health:
         reason: says why nothing comes on a topic.
         """
         tracker, confusion = self.tracking(worker, pairer, state), self._settle('graph', confusion)
-        slow = self._settle('speed', self._skipping(worker))
+        skipping = self._skipping(worker)
+        slow = self._settle('speed', None if stalled else skipping)
         if stalled:
             tracker.level, tracker.message = ERROR, stalled
         elif time.perf_counter() - self._problem_at < NOTED:
@@ -150,8 +151,9 @@ class Health:
             return None
         took = worker.latencies.summary().get('track', '').partition(' ')[0]
         return (
-            f'{skipped / submitted:.0%} of the pairs are skipped: a step takes {took} ms; '
-            'take a smaller model, a GPU or slower cameras'
+            f'{skipped / submitted:.0%} of the pairs are skipped'
+            + (f': a step takes {took} ms' if took else '')
+            + '; take a smaller model, a GPU or slower cameras'
         )
 
     def _pairing(self, pairer: FramePairer, warning: str | None) -> DiagnosticStatus:
