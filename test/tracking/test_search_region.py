@@ -146,6 +146,20 @@ def test_a_box_drawn_too_narrow_stays_so_where_boxes_are_calibrated(film):
     assert abs(ratios[1] / 0.75 - 1) < abs(ratios[0] / 0.75 - 1)
 
 
+def test_a_box_calibrated_where_it_is_published_steers_no_search(film):
+    pairs, truth = film
+    runs = {}
+    for share in (0.0, 1.0):
+        tracker = load_tracker('tpf_nano', device='cpu', box_calibration=share)
+        runs[share] = follow(tracker, pairs[:6], truth[0]), tracker._target
+    (plain, bare), (shown, target) = runs[0.0], runs[1.0]
+    np.testing.assert_array_equal(target.box, bare.box)
+    error = target.appearance.shown_error
+    assert error.all() and not bare.appearance.shown_error.any()
+    ratio = shown[-1].box[2:] / plain[-1].box[2:]
+    np.testing.assert_allclose(ratio, np.exp(-error[2:]))
+
+
 def test_a_patch_keeps_its_shape_where_the_network_sees_another_object(film):
     pairs, truth = film
     x, y, w, h = truth[0]

@@ -133,7 +133,7 @@ NANOTRACK = PublishedKeys(
         # Sizes are steady by themselves: each of these costs more on films than it brings.
         'doubtful_score': 0.0,
         'confident_score': 0.01,
-        'box_calibration': 0.0,
+        'search_calibrated': False,
         'patch_overlap': 0.8,
         'size_smoothing': 0.5,
         'inertia': 0.0,

@@ -54,6 +54,9 @@ class TrackerConfig:
     second_look: bool = _setting(True, 'a wider crop where the score is low, if the model has one')
     least_crop: bool = _setting(True, "search crops no smaller than the model's least, if any")
     box_calibration: float = _setting(0.5, "share of the first frame's error corrected; 0: none")
+    search_calibrated: bool = _setting(
+        True, 'the search goes on from corrected boxes; false: published ones alone are'
+    )
     patch_overlap: float = _setting(
         0.0, 'first-frame overlap of found and given box, below: a patch, which keeps its shape'
     )

@@ -48,6 +48,7 @@ class Appearance:
 
     templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
     error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of found boxes, to correct
+    shown_error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of published ones
     shape: np.ndarray | None = None  # (2,) as pieces.shape_of gives, of a patch
 
 
@@ -178,7 +179,7 @@ class SearchTracker:
             self._move(target, box)
         # 7. The dynamic template. After 6: its crop is that of the new box.
         updated = self._renew_template(pair, target, score, stages)
-        shown = clip_box(target.box, target.image_size, target.margin)
+        shown = self._published(target)
         return TrackResult(shown, score, self.state, modality, updated, stages, self._left_out)
 
     def fuse(self, pair: FramePair) -> np.ndarray | None:
@@ -301,8 +302,10 @@ class SearchTracker:
         error = first_error([each for each, _ in found], box)
         if is_other(with_error(box, error), box, config.patch_overlap):
             seen.error, seen.shape = error, shape_of(box)
-        else:
+        elif config.search_calibrated:
             seen.error = config.box_calibration * error
+        else:
+            seen.shown_error = config.box_calibration * error
         return seen, modality
 
     def _follow_modality(
@@ -346,6 +349,13 @@ class SearchTracker:
         if config.beyond_image:
             return from_centre(*middle, *size.clip(target.margin, target.image_size))
         return clip_box(from_centre(*middle, *size), target.image_size, target.margin)
+
+    def _published(self, target: Target) -> np.ndarray:
+        """Return the box (4,) to publish: clipped, and calibrated where the search is not."""
+        box, error = target.box, target.appearance.shown_error
+        if error.any():
+            box = without_error(box, error)
+        return clip_box(box, target.image_size, target.margin)
 
     def _steady(self, target: Target, score: float) -> float:
         """Return the score with a share of those before."""
