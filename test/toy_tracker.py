@@ -2,9 +2,9 @@
 
 import torch
 from torch import nn, Tensor
+from tpf_tracker_ros.models import register_model
 from tpf_tracker_ros.models.layers.head import CentreHead
 from tpf_tracker_ros.models.network import Crops, Maps, TrackingNetwork
-from tpf_tracker_ros.models.registry import register_model
 
 DIM, STRIDE = 16, 8
 

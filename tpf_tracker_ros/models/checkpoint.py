@@ -36,10 +36,10 @@ def load_weights(
     Raises TpfError when the file is missing or broken, is that of another model, or when a key
     or shape does not fit.
     """
-    weights, of = read_weights(path)
-    if part is None and model.name and of not in ('', model.name):
+    weights, owner = read_weights(path)
+    if part is None and model.name and owner not in ('', model.name):
         raise TpfError(
-            f'checkpoint {path}: this is a {of} file, the model is {model.name}; name that one'
+            f'checkpoint {path}: this is a {owner} file, the model is {model.name}; name that one'
         )
     accept = part or bool
     weights = {key: value for key, value in weights.items() if accept(key)}

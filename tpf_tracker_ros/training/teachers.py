@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import create_model
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.ckd import Ckd, CkdWithTeachers
 from tpf_tracker_ros.models.layers.vit import set_keep
 from tpf_tracker_ros.models.network import Maps, TrackingNetwork
-from tpf_tracker_ros.models.registry import create_model
 from tpf_tracker_ros.models.tpf import Tpf
 
 PATHS = 'rgb', 'thermal', 'fused'

@@ -10,10 +10,9 @@ import torch
 from tpf_tracker_ros.cli import tpf
 from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.data.film import WorldSequence
-from tpf_tracker_ros.models import create_model, packaged_weights
+from tpf_tracker_ros.models import create_model, packaged_weights, register_model
 from tpf_tracker_ros.models.checkpoint import load_weights
 from tpf_tracker_ros.models.ckd import Ckd
-from tpf_tracker_ros.models.registry import register_model
 from tpf_tracker_ros.models.sdstrack import SdsTrack, SdsTrackConfig
 from tpf_tracker_ros.models.vit_config import VitConfig
 from tpf_tracker_ros.training.config import read_config

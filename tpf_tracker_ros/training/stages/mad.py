@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Generator, nn, Tensor
 from tpf_tracker_ros.core.errors import TpfError
+from tpf_tracker_ros.models import packaged_weights
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.models.network import TrackingNetwork
-from tpf_tracker_ros.models.registry import packaged_weights
 from tpf_tracker_ros.training.experts import Fuse, load_expert
 from tpf_tracker_ros.training.losses.centre import (
     box_at,
