@@ -13,11 +13,15 @@ def test_a_sequence_folder_must_have_the_camera_that_the_model_takes(tmp_path, w
         assert len(open_source(events, second=second)) == 12
 
 
-def test_a_sequence_folder_is_registered_and_paired(tmp_path, write_sequence):
+def test_images_in_folders_go_by_their_names_and_a_sequences_are_registered(
+    tmp_path, write_sequence
+):
     folder = write_sequence(tmp_path, 'lasher', 'car')
-    for option in ({'homography': '1,0,0,0,1,0,0,0,1'}, {'slop_ms': 5.0}):
-        with pytest.raises(
-            TpfError, match='registered and paired by their names; leave out --hom'
-        ):
-            open_source(folder, **option)
-    assert len(open_source(folder, slop_ms=None)) == 12
+    cameras = {'rgb': folder / 'visible', 'thermal': folder / 'infrared'}
+    for source, more in ((folder, {}), (None, cameras)):
+        with pytest.raises(TpfError, match='go by the numbers in their names; leave out --slop'):
+            open_source(source, **more, slop_ms=5.0, thermal_offset_ms=None)
+    turned = '1,0,0,0,1,0,0,0,1'
+    with pytest.raises(TpfError, match='count as registered; for --homography give the folders'):
+        open_source(folder, homography=turned)
+    assert len(open_source(None, **cameras, homography=turned, slop_ms=None)) == 12

@@ -34,6 +34,7 @@ def open_source(
     register = None if homography is None else register_by(_numbers(homography))
     given = {'register': register, 'second': second}
     if source is None:
+        _check_pairing(pairing, rgb, thermal)
         return MediaSequence(rgb, thermal, **given, **_nanoseconds(pairing))
     if rgb is not None or thermal is not None:
         raise TpfError(f'give either {source} or --rgb and --thermal, not both')
@@ -45,10 +46,11 @@ def open_source(
     if rgb_topic is not None or thermal_topic is not None:
         raise TpfError(f'{source} is no bag, so it has no topics')
     if source.is_dir():
-        if register or _nanoseconds(pairing):
+        _check_pairing(pairing, source)
+        if register:
             raise TpfError(
-                f'{source} is a sequence folder, whose images are registered and paired by their '
-                'names; leave out --homography, --slop-ms and --thermal-offset-ms'
+                f'{source} is a sequence folder, whose images count as registered; for '
+                '--homography give the folders in it by --rgb and --thermal'
             )
         sequence = open_sequence(source)
         if second not in ('thermal', sequence.second):
@@ -80,6 +82,16 @@ def open_bag(
     """
     given = {'register': register, 'second': second, **_nanoseconds(pairing)}
     return BagSequence(path, rgb_topic, thermal_topic, **given)
+
+
+def _check_pairing(pairing: dict[str, float | None], *paths: Path | None) -> None:
+    """Raise TpfError where images in a folder were to be paired by times."""
+    for path in paths:
+        if path and path.is_dir() and _nanoseconds(pairing):
+            raise TpfError(
+                f'the images in {path} go by the numbers in their names; leave out --slop-ms and '
+                '--thermal-offset-ms, which are for bags and videos'
+            )
 
 
 def _nanoseconds(pairing: dict[str, float | None]) -> dict[str, int]:

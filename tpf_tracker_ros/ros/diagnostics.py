@@ -149,7 +149,7 @@ class Health:
         submitted, skipped = (now - then for now, then in zip(self._counted, before))
         if skipped <= MUCH_SKIPPED * submitted:
             return None
-        took = worker.latencies.summary().get('track', '').partition(' ')[0]
+        took = worker.latencies.summary().get('track', '').partition('.')[0]
         return (
             f'{skipped / submitted:.0%} of the pairs are skipped'
             + (f': a step takes {took} ms' if took else '')
