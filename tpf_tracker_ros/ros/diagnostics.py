@@ -45,7 +45,7 @@ class Health:
     def expect(self, camera: str, topic: str, gives: str) -> None:
         """Images of 'rgb' or 'thermal' are to come on this topic; gives: see Camera."""
         self.cameras[camera] = Camera(camera, topic, gives)
-        self._paired_at = time.perf_counter()
+        self._paired_at, self._counted = time.perf_counter(), (0, 0)  # of another worker
 
     def note(self, problem: str) -> None:
         """Something went wrong with one message, pair or command."""
