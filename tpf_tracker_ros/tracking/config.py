@@ -62,6 +62,7 @@ class TrackerConfig:
     )
     size_smoothing: float = _setting(0.75, 'share of the old box size kept; 0: sizes as found')
     inertia: float = _setting(0.8, 'share of the last step expected of the next; 0: none')
+    camera_motion: bool = _setting(True, 'a box goes with the scene if its target stands in it')
     return_lost: bool = _setting(True, 'a LOST box goes back, and stays until the target is found')
     beyond_image: bool = _setting(True, 'a box may reach beyond the image between frames')
     published_crops: bool = _setting(False, 'crops shrink bilinearly and map back unrounded')
@@ -114,6 +115,7 @@ PUBLISHED: dict[str, Value] = {
     'patch_overlap': 0.0,
     'size_smoothing': 0.0,
     'inertia': 0.0,
+    'camera_motion': False,
     'return_lost': False,
     'beyond_image': False,
     'published_crops': True,

@@ -8,9 +8,7 @@ every place here that asks for one names its switch.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
 import time
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +21,7 @@ from tpf_tracker_ros.core.frozen import FrozenWatch
 from tpf_tracker_ros.core.template_memory import TemplateMemory
 from tpf_tracker_ros.core.thermal import ThermalRange
 from tpf_tracker_ros.engines.engine import Engine
+from tpf_tracker_ros.tracking.camera_motion import between, CameraMotion, Standing, with_camera
 from tpf_tracker_ros.tracking.config import TrackerConfig, Value
 from tpf_tracker_ros.tracking.pieces import (
     eased_size,
@@ -37,44 +36,10 @@ from tpf_tracker_ros.tracking.pieces import (
     with_error,
     without_error,
 )
+from tpf_tracker_ros.tracking.target import Appearance, Target
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
 MARGIN = 10.0  # px of a box that stay inside the image: OSTrack's
-
-
-@dataclass
-class Appearance:
-    """The target as one set of cameras shows it, and how the network errs about it."""
-
-    templates: list[Any]  # as the engine keeps them: the initial one, the dynamic one
-    error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of found boxes, to correct
-    shown_error: np.ndarray = field(default_factory=lambda: np.zeros(4))  # of published ones
-    shape: np.ndarray | None = None  # (2,) as pieces.shape_of gives, of a patch
-
-
-@dataclass
-class Target:
-    """All that is known of the target from one frame to the next."""
-
-    first: FramePair  # in which it was given, with the images that were used
-    first_box: np.ndarray  # (4,) x, y, w, h px
-    box: np.ndarray  # (4,), may reach beyond the image
-    margin: float  # px of a published box that stay inside the image
-    modality: str  # the images now in use
-    appearances: dict[str, Appearance]  # by modality
-    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
-    recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
-    log_odds: float | None = None  # of the smoothed score
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Width and height of the frames, px."""
-        return self.first.size
-
-    @property
-    def appearance(self) -> Appearance:
-        """How it looks in the images now in use."""
-        return self.appearances[self.modality]
 
 
 class SearchTracker:
@@ -89,6 +54,7 @@ class SearchTracker:
         self._idle_range = ThermalRange()  # of the frames fused while there is no target
         self._given: np.ndarray | None = None  # the last frame that _second changed
         self._frozen, self._left_out = FrozenWatch(), ''
+        self._camera = CameraMotion()
         self._memory = TemplateMemory(score=1, interval=1, size_jump=1)
         self._apply(config)
 
@@ -130,7 +96,10 @@ class SearchTracker:
         # The published margin would blow up a small target.
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
         first = deepcopy(pair.only(modality))  # the caller may fill its images anew
-        target = Target(first, box, box, margin, modality, {modality: seen})
+        standing = Standing(centre(box))
+        target = Target(first, box, box, margin, modality, {modality: seen}, standing)
+        self._camera = CameraMotion()
+        self._camera_motion(pair, box)
         self._memory.reset(box)
         self._target, self.state = target, TrackState.TRACKING
         return TrackResult(box, 1.0, self.state, modality, stages=stages)
@@ -149,7 +118,10 @@ class SearchTracker:
             if pair.thermal is not None:
                 self._range.update(pair.thermal)
 
-        # 1. Where to look: around the last box, moved on (inertia).
+        # 1. Where to look: around the last box, moved with the scene (camera_motion), and on
+        # (inertia).
+        with _timed(stages, 'crop'):
+            stands = self._go_with_scene(pair, target)
         expected = np.concatenate([target.box[:2] + target.velocity, target.box[2:]])
         wide = self._crops.framing.wide if config.second_look else 0
         lost = self.state is TrackState.LOST
@@ -169,8 +141,10 @@ class SearchTracker:
                 found, score = other, other_score
 
         with _timed(stages, 'update'):
-            # 4. The box to go on from (box_calibration, size_smoothing).
+            # 4. The box to go on from (box_calibration, size_smoothing, camera_motion).
             box = self._refine(target, found, score)
+            if stands is not None:
+                box = self._believe(target, box, score, stands)
             # 5. The state, by this score and those before (score_smoothing); a LOST box goes back
             # (return_lost).
             score = self._steady(target, score)
@@ -329,6 +303,33 @@ class SearchTracker:
         self._memory.skip()
 
     # ---- the target from one frame to the next ----
+
+    def _camera_motion(self, pair: FramePair, box: np.ndarray) -> np.ndarray | None:
+        """See CameraMotion.update; None where it is off."""
+        if not self.config.camera_motion:
+            return None
+        return self._camera.update(pair, box, self._range.apply, self.config.blank_std)
+
+    def _go_with_scene(self, pair: FramePair, target: Target) -> float | None:
+        """Move the target's box as far as it stands in the scene; returns how far, 0..1."""
+        motion = self._camera_motion(pair, target.box)
+        target.standing.carry(motion, centre(target.box))
+        if motion is None:
+            return None
+        # A patch is a part of the scene.
+        stands = 1.0 if target.appearance.shape is not None else target.standing.share
+        target.box = with_camera(target.box, motion, stands)
+        target.recent = [(score, with_camera(box, motion, stands)) for score, box in target.recent]
+        return stands
+
+    def _believe(
+        self, target: Target, found: np.ndarray, score: float, stands: float
+    ) -> np.ndarray:
+        """Return a box (4,) between where the scene has it and the found one, by the score."""
+        target.standing.add(found, score)
+        least, most = self.config.uncertain_score, self.config.ndtu_score
+        sure = min(max((score - least) / max(most - least, 1e-6), 0.0), 1.0)
+        return between(target.box, found, 1 - stands * (1 - sure))
 
     def _refine(self, target: Target, found: np.ndarray, score: float) -> np.ndarray:
         """Return the found box (4,) calibrated, its size eased."""

@@ -1,0 +1,157 @@
+"""
+How the camera moves, and whether the target stands in the scene that moves with it.
+
+A piece of `policy: robust` (camera_motion), ours. What a robot's camera does in a frame can be
+told from the whole image, where the target alone shows too little: in the dark, of a wall or a
+tree. But what a camera follows stays where it is in the image while the scene moves. So a box goes
+with the scene only as far as its target was seen to.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from tpf_tracker_ros.core.boxes import centre, from_centre
+from tpf_tracker_ros.core.frame_pair import FramePair
+from tpf_tracker_ros.tracking.pieces import contrast
+
+SIDE = 160  # px of the longer side of the images that motion is measured on
+CORNERS = 60  # that are followed, at most
+LEAST_CORNERS = 12  # that must agree on one motion, and half of those that were found
+BESIDE = 0.25  # target sizes around the box in which no corner is taken
+FRAMES_BACK = 10  # over which the target's way is compared with the scene's
+KEPT = 0.9  # share of what was known of it before, kept each frame
+DOUBT = 0.005  # (target sizes)^2 of way before anything is concluded from it
+
+
+class CameraMotion:
+    """The camera's motion from the last frame to this one, seen in the scene around the target."""
+
+    def __init__(self) -> None:
+        self._before: list[np.ndarray | None] = []
+
+    def update(
+        self,
+        pair: FramePair,
+        box: np.ndarray,
+        shown: Callable[[np.ndarray], np.ndarray],
+        least_contrast: float,
+    ) -> np.ndarray | None:
+        """
+        Return where the scene of the last frame went: (2, 3), maps its x, y px to this frame's.
+
+        box (4,): the target's in the last frame; no corner is taken there. shown: makes an image
+        uint8. The camera whose corners agree best is believed; an image whose contrast is below
+        least_contrast grey levels is not asked. None where the motion cannot be told: too few
+        corners, or corners that move apart.
+        """
+        before = self._before
+        self._before = [
+            None if image is None else _grey(shown(_thumbnail(image)), least_contrast)
+            for image in (pair.rgb, pair.thermal)
+        ]
+        scale = min(1, SIDE / max(pair.size))
+        motions = [
+            _motion(old, new, box * scale)
+            for old, new in zip(before, self._before)
+            if old is not None and new is not None
+        ]
+        motion, agreeing = max(motions, key=lambda each: each[1], default=(None, 0))
+        if motion is None or agreeing < LEAST_CORNERS:
+            return None
+        linear, offset = motion[:, :2], motion[:, 2]
+        middle = np.array([0.5, 0.5])  # boxes count px from an edge, corners from a px's middle
+        return np.column_stack([linear, (offset + middle - linear @ middle) / scale])
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    """Shrink an image (H, W[, 3]) to SIDE px."""
+    height, width = image.shape[:2]
+    scale = min(1, SIDE / max(height, width))
+    # Most of a large image is left out before the rest is averaged, which takes long.
+    stride = max(1, max(height, width) // (4 * SIDE))
+    thinned = np.ascontiguousarray(image[::stride, ::stride])
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(thinned, size, interpolation=cv2.INTER_AREA)
+
+
+def _grey(image: np.ndarray, least_contrast: float) -> np.ndarray | None:
+    """Return a uint8 image (h, w[, 3]) grey, None where it shows nothing."""
+    if contrast(image) < least_contrast:
+        return None
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _motion(old: np.ndarray, new: np.ndarray, box: np.ndarray) -> tuple[np.ndarray | None, int]:
+    """Return the similarity (2, 3) by which most corners went, and how many did."""
+    beside = BESIDE * box[2:]
+    left, top = (box[:2] - beside).round().astype(int).clip(0)
+    right, bottom = (box[:2] + box[2:] + beside).round().astype(int).clip(0)
+    around = np.full(old.shape, 255, np.uint8)
+    around[top:bottom, left:right] = 0
+    corners = cv2.goodFeaturesToTrack(old, CORNERS, 0.01, 7, mask=around)
+    if corners is None or len(corners) < LEAST_CORNERS:
+        return None, 0
+    moved, seen, _ = cv2.calcOpticalFlowPyrLK(old, new, corners, None, winSize=(11, 11))
+    seen = seen[:, 0] > 0
+    if seen.sum() < LEAST_CORNERS:
+        return None, 0
+    motion, agree = cv2.estimateAffinePartial2D(
+        corners[seen], moved[seen], ransacReprojThreshold=1.0
+    )
+    agreeing = 0 if motion is None else int(agree.sum())
+    return (motion, agreeing) if agreeing >= len(corners) / 2 else (None, 0)
+
+
+def with_camera(box: np.ndarray, motion: np.ndarray, share: float) -> np.ndarray:
+    """Move a box (4,) by this share (0..1) of a camera's motion (2, 3), its size by the zoom."""
+    middle = centre(box)
+    zoom = np.sqrt(abs(np.linalg.det(motion[:, :2])))
+    moved = middle + share * (_moved(middle, motion) - middle)
+    return from_centre(*moved, *(box[2:] * zoom**share))
+
+
+def _moved(point: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    return motion[:, :2] @ point + motion[:, 2]
+
+
+class Standing:
+    """
+    Whether a target stands in the scene: where it was found, against where the scene went.
+
+    Each place of the last frames is carried on with the scene. What the camera moved over these
+    frames is then how far the carried place is from the old one, and what the target moved by
+    itself how far it is found from the carried one.
+    """
+
+    def __init__(self, middle: np.ndarray) -> None:
+        self._ways = [(middle, middle)]  # (2,) px each: found there, and carried on since
+        self._evidence, self._weight = 0.0, DOUBT
+
+    @property
+    def share(self) -> float:
+        """1: it goes exactly with the scene; 0: it does not, or the camera never moved."""
+        return min(max(self._evidence / self._weight, 0.0), 1.0)
+
+    def carry(self, motion: np.ndarray | None, middle: np.ndarray) -> None:
+        """Carry the old places on by the camera's motion (2, 3); unknown: begin at this middle."""
+        if motion is None:
+            self._ways = [(middle, middle)]
+        else:
+            self._ways = [(old, _moved(carried, motion)) for old, carried in self._ways]
+
+    def add(self, box: np.ndarray, score: float) -> None:
+        """Learn from the box (4,) that the network found, which counts as its score squared."""
+        found, area = centre(box), box[2:].prod()
+        old, carried = self._ways[0]
+        by_camera = ((carried - old) ** 2).sum() / area
+        by_itself = ((found - carried) ** 2).sum() / area
+        self._evidence = KEPT * self._evidence + score**2 * (by_camera - 2 * by_itself)
+        self._weight = KEPT * self._weight + (1 - KEPT) * DOUBT + score**2 * by_camera
+        self._ways = [*self._ways, (found, found)][-FRAMES_BACK:]
+
+
+def between(expected: np.ndarray, found: np.ndarray, trust: float) -> np.ndarray:
+    """Give the box (4,) at this share (0..1) of the way from the expected to the found one."""
+    middle = centre(expected) + trust * (centre(found) - centre(expected))
+    return from_centre(*middle, *(expected[2:] ** (1 - trust) * found[2:] ** trust))
