@@ -41,7 +41,8 @@ def test_what_moves_in_the_box_is_not_the_scene():
     camera = CameraMotion()
     for step in range(2):
         image = view(scene(), 0, 0)
-        image[100:130, 140 + 6 * step : 180 + 6 * step] = scene()[:30, :40]
+        left, right = 140 + 6 * step, 180 + 6 * step
+        image[100:130, left:right] = scene()[:30, :40]
         motion = seen(camera, image)
     np.testing.assert_allclose(motion, np.eye(2, 3), atol=0.05)
 
