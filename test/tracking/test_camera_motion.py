@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 from tpf_tracker_ros.core.boxes import centre, iou
-from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.tracking.camera_motion import between, CameraMotion, Standing, with_camera
+from tpf_tracker_ros.tracking.pieces import thumbnail, thumbnail_scale
 
 BOX = np.array([140, 100, 40, 30.0])
 
@@ -22,7 +22,9 @@ def view(image: np.ndarray, right: float, down: float, zoom: float = 1) -> np.nd
 
 
 def seen(camera: CameraMotion, thermal=None, rgb=None) -> np.ndarray | None:
-    return camera.update(FramePair(rgb, thermal), BOX, lambda image: image, 2.0)
+    images = {'rgb': rgb, 'thermal': thermal}
+    small = {name: thumbnail(image) for name, image in images.items() if image is not None}
+    return camera.update(small, thumbnail_scale((320, 240)), BOX, 2.0)
 
 
 @settings(max_examples=15, deadline=None)

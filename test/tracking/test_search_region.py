@@ -12,7 +12,7 @@ from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.models.checkpoint import load_model
 from tpf_tracker_ros.tracking.load import load_tracker, model_settings
 from tpf_tracker_ros.tracking.offline import track_sequence
-from tpf_tracker_ros.tracking.pieces import contrast, is_other, log_odds, shape_of
+from tpf_tracker_ros.tracking.pieces import contrast, faded, is_other, log_odds, shape_of
 from tpf_tracker_ros.tracking.search_region import SearchTracker
 from tpf_tracker_ros.tracking.tracker import TrackResult, TrackState
 
@@ -75,6 +75,27 @@ def test_a_blank_image_counts_as_absent_at_the_edge_of_the_image_too(tracker, pl
     result = tracker.initialize(blank, np.array([*place, 18, 14.0]))
     assert result.modality == 'rgb'
     assert tracker.track(blank).modality == 'rgb'
+
+
+def test_the_camera_that_fades_alone_is_left_out():
+    first = {'rgb': 40.0, 'thermal': 20.0}
+    assert faded(first, {'rgb': 10.0, 'thermal': 19.0}, 0.35) == 'rgb'
+    assert faded(first, {'rgb': 50.0, 'thermal': 5.0}, 0.35) == 'thermal'
+    assert faded(first, {'rgb': 10.0, 'thermal': 5.0}, 0.35) == ''  # another scene
+    assert faded(first, {'rgb': 20.0, 'thermal': 20.0}, 0.35) == ''
+    assert faded(first, {'thermal': 1.0}, 0.35) == ''
+    assert faded({'rgb': 40.0}, {'rgb': 1.0, 'thermal': 20.0}, 0.35) == ''  # never seen before
+    assert faded(first, {'rgb': 0.0, 'thermal': 20.0}, 0) == ''
+
+
+def test_a_fading_camera_is_left_out_until_it_is_back(film, tracker):
+    pairs, truth = film
+    light = [1, 0.8, 0.4, 0.1, 0.4, 0.8, 1]
+    dusk = [FramePair((p.rgb * part).astype(np.uint8), p.thermal) for p, part in zip(pairs, light)]
+    used = [result.modality for result in follow(tracker, dusk, truth[0])]
+    assert used == ['rgb+thermal'] * 2 + ['thermal'] + ['rgb+thermal'] * 3
+    tracker.configure(faded_share=0.0)
+    assert {result.modality for result in follow(tracker, dusk, truth[0])} == {'rgb+thermal'}
 
 
 def test_a_frozen_camera_is_left_out_and_told(film, tracker, caplog):

@@ -7,15 +7,11 @@ tree. But what a camera follows stays where it is in the image while the scene m
 with the scene only as far as its target was seen to.
 """
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from tpf_tracker_ros.core.boxes import centre, from_centre
-from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.tracking.pieces import contrast
 
-SIDE = 160  # px of the longer side of the images that motion is measured on
 CORNERS = 60  # that are followed, at most
 LEAST_CORNERS = 12  # that must agree on one motion, and half of those that were found
 BESIDE = 0.25  # target sizes around the box in which no corner is taken
@@ -28,33 +24,31 @@ class CameraMotion:
     """The camera's motion from the last frame to this one, seen in the scene around the target."""
 
     def __init__(self) -> None:
-        self._before: list[np.ndarray | None] = []
+        self._before: dict[str, np.ndarray] = {}
 
     def update(
-        self,
-        pair: FramePair,
-        box: np.ndarray,
-        shown: Callable[[np.ndarray], np.ndarray],
-        least_contrast: float,
+        self, small: dict[str, np.ndarray], scale: float, box: np.ndarray, least_contrast: float
     ) -> np.ndarray | None:
         """
         Return where the scene of the last frame went: (2, 3), maps its x, y px to this frame's.
 
-        box (4,): the target's in the last frame; no corner is taken there. shown: makes an image
-        uint8. The camera whose corners agree best is believed; an image whose contrast is below
-        least_contrast grey levels is not asked. None where the motion cannot be told: too few
-        corners, or corners that move apart.
+        small: a thumbnail of each camera by name, uint8 (h, w[, 3]); the one whose corners agree
+        best is believed, one with less contrast than this is not asked. scale: px of a thumbnail
+        in one px of the frame. box (4,): the target's in the last frame; no corner is taken there.
+        None where the motion cannot be told: too few corners, or corners that move apart.
         """
-        before = self._before
-        self._before = [
-            None if image is None else _grey(shown(_thumbnail(image)), least_contrast)
-            for image in (pair.rgb, pair.thermal)
-        ]
-        scale = min(1, SIDE / max(pair.size))
+        before, self._before = (
+            self._before,
+            {
+                name: image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+                for name, image in small.items()
+                if contrast(image) >= least_contrast
+            },
+        )
         motions = [
-            _motion(old, new, box * scale)
-            for old, new in zip(before, self._before)
-            if old is not None and new is not None
+            _motion(before[name], image, box * scale)
+            for name, image in self._before.items()
+            if name in before
         ]
         motion, agreeing = max(motions, key=lambda each: each[1], default=(None, 0))
         if motion is None or agreeing < LEAST_CORNERS:
@@ -62,24 +56,6 @@ class CameraMotion:
         linear, offset = motion[:, :2], motion[:, 2]
         middle = np.array([0.5, 0.5])  # boxes count px from an edge, corners from a px's middle
         return np.column_stack([linear, (offset + middle - linear @ middle) / scale])
-
-
-def _thumbnail(image: np.ndarray) -> np.ndarray:
-    """Shrink an image (H, W[, 3]) to SIDE px."""
-    height, width = image.shape[:2]
-    scale = min(1, SIDE / max(height, width))
-    # Most of a large image is left out before the rest is averaged, which takes long.
-    stride = max(1, max(height, width) // (4 * SIDE))
-    thinned = np.ascontiguousarray(image[::stride, ::stride])
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(thinned, size, interpolation=cv2.INTER_AREA)
-
-
-def _grey(image: np.ndarray, least_contrast: float) -> np.ndarray | None:
-    """Return a uint8 image (h, w[, 3]) grey, None where it shows nothing."""
-    if contrast(image) < least_contrast:
-        return None
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def _motion(old: np.ndarray, new: np.ndarray, box: np.ndarray) -> tuple[np.ndarray | None, int]:

@@ -47,6 +47,10 @@ class TrackerConfig:
     ndtu_size_jump: float = _setting(1.5, 'largest size factor between reliable frames', 1, 100)
     template_per_modality: bool = _setting(True, 'templates of its own for each set of cameras')
     blank_std: float = _setting(2.0, 'grey levels; a flatter image is left out; 0: never', 0, 255)
+    faded_share: float = _setting(
+        0.35, 'a camera that keeps less of its first contrast, while the other keeps it, is left '
+        'out; 0: never',
+    )  # fmt: skip
     frozen_ms: float = _setting(
         400.0, "a camera whose image stays the same for so long, while the other's changes, is "
         'left out; 0: never', 0, 1e6,
@@ -108,6 +112,7 @@ PUBLISHED: dict[str, Value] = {
     'ndtu_interval': 0,
     'template_per_modality': False,
     'blank_std': 0.0,
+    'faded_share': 0.0,
     'frozen_ms': 0.0,
     'second_look': False,
     'least_crop': False,

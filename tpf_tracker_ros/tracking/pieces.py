@@ -13,6 +13,8 @@ FIRST_VIEWS = (0, 0), (0.4, 0.2), (-0.2, 0.4), (-0.4, -0.2), (0.2, -0.4)
 LARGEST_ERROR = 1.0  # in target sizes, and of log width and height
 DRAWN_BESIDE = 3.0  # px by which a side may be drawn beside the target's
 
+THUMBNAIL = 160  # px of the longer side of what a whole frame is judged on
+
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -55,6 +57,43 @@ def contrast(image: np.ndarray) -> float:
     height, width = (max(1, round(side / 8)) for side in image.shape[:2])
     coarse = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return float(coarse.std((0, 1)).max())
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Shrink an image (H, W[, 3]) of a whole frame: its longer side to THUMBNAIL px."""
+    height, width = image.shape[:2]
+    # Most of a large image is left out before the rest is averaged, which takes long.
+    stride = max(1, max(height, width) // (4 * THUMBNAIL))
+    scale = thumbnail_scale((width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    thinned = np.ascontiguousarray(image[::stride, ::stride])
+    return cv2.resize(thinned, size, interpolation=cv2.INTER_AREA)
+
+
+def thumbnail_scale(size: tuple[int, int]) -> float:
+    """Px of a thumbnail in one px of a frame of this (width, height)."""
+    return min(1, THUMBNAIL / max(size))
+
+
+def contrasts(small: dict[str, np.ndarray]) -> dict[str, float]:
+    """Contrast of each camera's thumbnail."""
+    return {name: contrast(image) for name, image in small.items()}
+
+
+def faded(first: dict[str, float], now: dict[str, float], share: float) -> str:
+    """
+    Return which of two cameras has faded, '' for none: at dusk, in fog, as heat evens out.
+
+    first, now: contrast by camera, in the first frame and in this one. A camera has faded that
+    keeps less than this share of its contrast, and of what the other one keeps of its own: where
+    both do, the scene has changed.
+    """
+    kept = {name: now[name] / first[name] for name in now if first.get(name)}
+    if len(kept) == 2:
+        least, most = sorted(kept, key=kept.get)
+        if kept[least] < share * min(1, kept[most]):
+            return least
+    return ''
 
 
 def first_views(box: np.ndarray) -> list[np.ndarray]:

@@ -24,7 +24,9 @@ from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.tracking.camera_motion import between, CameraMotion, Standing, with_camera
 from tpf_tracker_ros.tracking.config import TrackerConfig, Value
 from tpf_tracker_ros.tracking.pieces import (
+    contrasts,
     eased_size,
+    faded,
     first_error,
     first_views,
     in_shape,
@@ -33,6 +35,8 @@ from tpf_tracker_ros.tracking.pieces import (
     Pair,
     shape_of,
     stand_in,
+    thumbnail,
+    thumbnail_scale,
     with_error,
     without_error,
 )
@@ -96,10 +100,11 @@ class SearchTracker:
         # The published margin would blow up a small target.
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
         first = deepcopy(pair.only(modality))  # the caller may fill its images anew
-        standing = Standing(centre(box))
-        target = Target(first, box, box, margin, modality, {modality: seen}, standing)
+        small, place = self._thumbnails(pair), Standing(centre(box))
+        sees = {modality: seen}
+        target = Target(first, box, box, margin, modality, sees, place, contrasts(small))
         self._camera = CameraMotion()
-        self._camera_motion(pair, box)
+        self._camera_motion(target, small)
         self._memory.reset(box)
         self._target, self.state = target, TrackState.TRACKING
         return TrackResult(box, 1.0, self.state, modality, stages=stages)
@@ -118,10 +123,12 @@ class SearchTracker:
             if pair.thermal is not None:
                 self._range.update(pair.thermal)
 
-        # 1. Where to look: around the last box, moved with the scene (camera_motion), and on
-        # (inertia).
+        # 1. Where to look: around the last box, moved with the scene (camera_motion) and on
+        # (inertia); and in which images (faded_share).
         with _timed(stages, 'crop'):
-            stands = self._go_with_scene(pair, target)
+            small = self._thumbnails(pair)
+            stands = self._go_with_scene(target, small)
+            pair = pair.without(faded(target.contrasts, contrasts(small), config.faded_share))
         expected = np.concatenate([target.box[:2] + target.velocity, target.box[2:]])
         wide = self._crops.framing.wide if config.second_look else 0
         lost = self.state is TrackState.LOST
@@ -178,6 +185,22 @@ class SearchTracker:
         """Leave out a camera that gives the same image again and again (frozen_ms)."""
         self._left_out = self._frozen.judge(pair, self.config.frozen_ms)
         return pair.without(self._left_out)
+
+    def _thumbnails(self, pair: FramePair) -> dict[str, np.ndarray]:
+        """Return the frame small, uint8 by camera, where a piece asks for it."""
+        if not self.config.camera_motion and not self.config.faded_share:
+            return {}
+        images = {'rgb': pair.rgb, 'thermal': pair.thermal}
+        return {
+            name: self._range.apply(thumbnail(image))
+            for name, image in images.items()
+            if image is not None
+        }
+
+    def _camera_motion(self, target: Target, small: dict[str, np.ndarray]) -> np.ndarray | None:
+        small = small if self.config.camera_motion else {}
+        scale = thumbnail_scale(target.image_size)
+        return self._camera.update(small, scale, target.box, self.config.blank_std)
 
     def _search_factor(self, box: np.ndarray, wide: float | None = None) -> float:
         """Sides of a search crop in those of a box (4,); least_crop: of a box no smaller."""
@@ -304,15 +327,9 @@ class SearchTracker:
 
     # ---- the target from one frame to the next ----
 
-    def _camera_motion(self, pair: FramePair, box: np.ndarray) -> np.ndarray | None:
-        """See CameraMotion.update; None where it is off."""
-        if not self.config.camera_motion:
-            return None
-        return self._camera.update(pair, box, self._range.apply, self.config.blank_std)
-
-    def _go_with_scene(self, pair: FramePair, target: Target) -> float | None:
+    def _go_with_scene(self, target: Target, small: dict[str, np.ndarray]) -> float | None:
         """Move the target's box as far as it stands in the scene; returns how far, 0..1."""
-        motion = self._camera_motion(pair, target.box)
+        motion = self._camera_motion(target, small)
         target.standing.carry(motion, centre(target.box))
         if motion is None:
             return None

@@ -29,6 +29,7 @@ class Target:
     modality: str  # the images now in use
     appearances: dict[str, Appearance]  # by modality
     standing: Standing  # in the scene, or not
+    contrasts: dict[str, float]  # of the first frame by camera, grey levels
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px expected of a step
     recent: list[tuple[float, np.ndarray]] = field(default_factory=list)  # scores, boxes before
     log_odds: float | None = None  # of the smoothed score
