@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn, Tensor
-from tpf_tracker_ros.core.frame_pair import FramePair
 from tpf_tracker_ros.core.sequence import Sequence
 from tpf_tracker_ros.data.cutouts import cutout_set
 from tpf_tracker_ros.data.film import WorldSequence
@@ -48,41 +47,20 @@ from tpf_tracker_ros.training.trainer import Trainer
 
 HELD_OUT = 200  # first seed of the films
 SEEDS = {'dev': 7, 'report': 0}  # of the pairs: settings were chosen on the first
-FADED = 0.06  # of the light and of the thermal contrast is left where a camera has faded most
-READ_NOISE = 2.0  # grey levels
 
 
 class Filmed:
-    """A sequence kept in memory, since every variant tracks it again; fade: see fade_pair."""
+    """A sequence kept in memory, since every variant tracks it again."""
 
-    def __init__(
-        self, sequence: Sequence, frames: int | None = None, *, fade: bool = False
-    ) -> None:
+    def __init__(self, sequence: Sequence, frames: int | None = None) -> None:
         self.name, self.ground_truth = sequence.name, sequence.ground_truth[:frames]
         self.pairs = [pair for pair, _ in zip(sequence, self.ground_truth)]
-        if fade:
-            times = np.linspace(0, 1, len(self.pairs))
-            self.pairs = [fade_pair(*each) for each in zip(self.pairs, times)]
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __iter__(self):
         return iter(self.pairs)
-
-
-def fade_pair(pair: FramePair, time: float) -> FramePair:
-    """RGB loses its light and has it back in the first half of 0..1, thermal contrast later."""
-    rng = np.random.default_rng(pair.stamp)
-    left = 1 - (1 - FADED) * np.sin(2 * np.pi * time) ** 2
-    light, contrast = (left, 1.0) if time < 0.5 else (1.0, left)
-
-    def read(image: np.ndarray) -> np.ndarray:
-        return np.clip(image + rng.normal(0, READ_NOISE, image.shape), 0, 255).astype(np.uint8)
-
-    level = pair.thermal.mean()
-    thermal = read(level + (pair.thermal - level) * contrast)
-    return FramePair(read(pair.rgb * light), thermal, stamp=pair.stamp)
 
 
 class DecoupledResponse(Response):
@@ -198,10 +176,9 @@ def films(args: argparse.Namespace) -> dict[str, list[Filmed]]:
     for half, seed in SEEDS.items():
         for kind, make in {'panned': panned_set, 'cut-outs': cutout_set}.items():
             for degradation in args.degradations:
-                fade = degradation == 'fade'
-                given = ('none',) if fade else (degradation,)
-                made = make(args.pairs, count=args.count, seed=seed, degradations=given)
-                shown = [Filmed(sequence, args.frames, fade=fade) for sequence in made]
+                made = make(args.pairs, count=args.count, seed=seed, degradations=(degradation,))
+                frames = None if degradation == 'fade' else args.frames  # both cameras fade
+                shown = [Filmed(sequence, frames) for sequence in made]
                 columns[f'{half} {kind} {degradation}'] = shown
     return columns
 

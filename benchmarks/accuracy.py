@@ -6,7 +6,8 @@ Accuracy of our trackers beside NanoTrack and CSRT on real sequences: the tables
 Sets: real_dev, films of one camera with a truth in each frame, whose halves alternate by name
 (settings are chosen on 'dev', the first and every other one); antiuav (thermal alone), likewise;
 panned and cutouts over the roadscene pairs, undegraded, with RGB dark and with thermal blank in
-turn; panned-switch and cutouts-switch, where the useful modality changes midway; world, films of
+turn; panned-switch and cutouts-switch, where the useful modality changes midway; panned-fade and
+cutouts-fade, where RGB loses its light and has it back, then thermal its contrast; world, films of
 the synthetic world. On sets made from a seed, settings are chosen on --seed 7 and what is reported
 is of the default seed.
 
@@ -42,12 +43,14 @@ from tpf_tracker_ros.tracking.config import DEFAULT_MODEL, parse_setting
 from tpf_tracker_ros.tracking.offline import track_sequence
 
 HALVES = 'dev', 'report'
-CONSTANT, SWITCH = DEGRADATIONS[:3], DEGRADATIONS[3:]
+CONSTANT, SWITCH, FADE = DEGRADATIONS[:3], DEGRADATIONS[3:4], DEGRADATIONS[4:]
 ROADSCENE_SETS = {
     'panned': (panned_set, CONSTANT),
     'panned-switch': (panned_set, SWITCH),
+    'panned-fade': (panned_set, FADE),
     'cutouts': (cutout_set, CONSTANT),
     'cutouts-switch': (cutout_set, SWITCH),
+    'cutouts-fade': (cutout_set, FADE),
 }
 
 

@@ -83,10 +83,17 @@ def test_degradations_change_what_they_say(scene):
         PannedSequence(*scene, seed=0, degradation='fog')
 
 
+def test_each_camera_fades_in_its_turn_and_comes_back(scene):
+    sequence = PannedSequence(*scene, seed=0, frames=9, degradation='fade')
+    rgb, thermal = np.array([(contrast(each.rgb), contrast(each.thermal)) for each in sequence]).T
+    assert rgb[2] < 0.2 * rgb[0] < 0.2 * 1.5 * rgb[6]
+    assert thermal[7] < 0.2 * thermal[0] < 0.2 * 1.5 * thermal[2]
+
+
 def test_sixteen_bit_thermal_stays(scene):
     rgb, thermal = scene
     deep = thermal.astype(np.uint16) * 30 + 7000
-    for degradation in ('none', 'thermal_blank'):
+    for degradation in ('none', 'thermal_blank', 'fade'):
         pair = next(iter(PannedSequence(rgb, deep, seed=0, degradation=degradation)))
         assert pair.thermal.dtype == np.uint16
 
@@ -110,7 +117,7 @@ def test_the_set_of_the_project(shared_data):
     sequences = panned_set(shared_data / 'roadscene')
     kinds = [sequence.degradation for sequence in sequences]
     assert len({sequence.name for sequence in sequences}) == 10
-    assert [kinds.count(kind) for kind in DEGRADATIONS] == [4, 3, 3, 0]
+    assert [kinds.count(kind) for kind in DEGRADATIONS] == [4, 3, 3, 0, 0]
     assert all(len(sequence) == 150 for sequence in sequences)
     pair = next(iter(sequences[0]))
     assert pair.size == (320, 240)

@@ -15,7 +15,9 @@ from tpf_tracker_ros.core.errors import TpfError
 from tpf_tracker_ros.core.frame_pair import FramePair
 
 FRAME_NS = 33_333_333
-DEGRADATIONS = ('none', 'rgb_dark', 'thermal_blank', 'switch')
+DEGRADATIONS = ('none', 'rgb_dark', 'thermal_blank', 'switch', 'fade')
+FADED = 0.06  # of the light and of the thermal contrast is left where a camera has faded most
+READ_NOISE = 2.0  # of 255 grey levels: deviation in the dark, and in both images of 'fade'
 
 
 class PannedSequence:
@@ -24,7 +26,8 @@ class PannedSequence:
 
     rgb: uint8 (H, W, 3). thermal: uint8 or uint16 (H, W). size: (width, height) of the views.
     degradation: 'none'; 'rgb_dark': RGB at night; 'thermal_blank': a thermal image without
-    contrast; 'switch': RGB dark in the first half, thermal blank in the second.
+    contrast; 'switch': RGB dark in the first half, thermal blank in the second; 'fade': RGB
+    loses its light and has it back in the first half, then thermal its contrast.
     """
 
     def __init__(
@@ -111,17 +114,30 @@ def smooth_path(rng: np.random.Generator, frames: int) -> np.ndarray:
 def degrade(
     rgb: np.ndarray, thermal: np.ndarray, degradation: str, progress: float, seed: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Degrade the pair as cameras do; progress in 0..1 tells 'switch' which half it is."""
+    """Degrade the pair as cameras do; progress in 0..1 tells 'switch' and 'fade' how far it is."""
     rng = np.random.default_rng(seed)
     if degradation == 'switch':
         degradation = 'rgb_dark' if progress < 0.5 else 'thermal_blank'
     if degradation == 'rgb_dark':
-        dark = rgb * 0.02 + rng.normal(0, 2, rgb.shape)  # read noise hides what is left
-        rgb = np.clip(dark, 0, 255).astype(np.uint8)
+        rgb = _read(rgb * 0.02, READ_NOISE, rng, rgb.dtype)  # read noise hides what is left
     elif degradation == 'thermal_blank':
         noise = rng.normal(0, 0.01, thermal.shape)
         thermal = ((0.5 + noise) * np.iinfo(thermal.dtype).max).astype(thermal.dtype)
+    elif degradation == 'fade':
+        left = 1 - (1 - FADED) * np.sin(2 * np.pi * progress) ** 2
+        light, contrast = (left, 1.0) if progress < 0.5 else (1.0, left)
+        level, noise = thermal.mean(), READ_NOISE / 255 * np.ptp(thermal)
+        rgb = _read(rgb * light, READ_NOISE, rng, rgb.dtype)
+        thermal = _read(level + (thermal - level) * contrast, noise, rng, thermal.dtype)
     return rgb, thermal
+
+
+def _read(
+    image: np.ndarray, noise: float, rng: np.random.Generator, dtype: np.dtype
+) -> np.ndarray:
+    """Return the image as a camera reads it, with noise of this deviation."""
+    read = image + rng.normal(0, noise, image.shape)
+    return np.clip(read, 0, np.iinfo(dtype).max).astype(dtype)
 
 
 def choose_patch(
