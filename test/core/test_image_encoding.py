@@ -212,7 +212,7 @@ def test_the_order_of_colours_in_a_jpeg(form, stored):
 
 
 def test_a_jpeg_may_lack_its_end_marker_but_nothing_of_the_picture():
-    noise = RANDOM.integers(0, 256, (24, 32), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
     jpeg = cv2.imencode('.jpg', noise)[1].tobytes()
     whole = decode_thermal(ImageFile('.jpg', jpeg))
     np.testing.assert_array_equal(decode_thermal(ImageFile('.jpg', jpeg[:-2])), whole)

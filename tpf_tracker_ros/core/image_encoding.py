@@ -273,10 +273,11 @@ def _without_end(data: np.ndarray, flags: int) -> np.ndarray | None:
     Whatever follows a whole picture changes nothing in it; in one that is cut, it is decoded.
     Zeros at its end are what was never written.
     """
-    ends = (np.frombuffer(filler + JPEG_END, np.uint8) for filler in (b'', b'\x5a' * 64))
-    one, other = (cv2.imdecode(np.concatenate([data, end]), flags) for end in ends)
-    whole = one is not None and np.array_equal(one, other) and data[-16:].any()
-    return one if whole else None
+    fillers = b'', b'\x5a' * 64, b'\xa5' * 64  # of a few missing bits, one may be right by chance
+    ends = (np.frombuffer(filler + JPEG_END, np.uint8) for filler in fillers)
+    one, *others = (cv2.imdecode(np.concatenate([data, end]), flags) for end in ends)
+    whole = one is not None and all(np.array_equal(one, each) for each in others)
+    return one if whole and data[-16:].any() else None
 
 
 def _as_sent(name: str, sent: str) -> str:
