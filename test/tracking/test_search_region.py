@@ -77,6 +77,18 @@ def test_a_blank_image_counts_as_absent_at_the_edge_of_the_image_too(tracker, pl
     assert tracker.track(blank).modality == 'rgb'
 
 
+def test_a_patch_in_a_scene_that_zooms_away_keeps_a_size(film, tracker, monkeypatch):
+    pairs, truth = film
+    tracker.initialize(pairs[0], truth[0])
+    away = np.array([[0.2, 0, 900], [0, 0.2, 900.0]])
+    monkeypatch.setattr(tracker, '_camera_motion', lambda target, small: away)
+    tracker._target.appearance.shape = shape_of(truth[0])
+    for pair in pairs[1:6]:
+        box = tracker.track(pair).box
+        assert np.isfinite(box).all() and (box[2:] > 0).all()
+    assert (tracker._target.box[2:] > 1).all()
+
+
 def test_the_camera_that_fades_alone_is_left_out():
     first = {'rgb': 40.0, 'thermal': 20.0}
     assert faded(first, {'rgb': 10.0, 'thermal': 19.0}, 0.35) == 'rgb'

@@ -37,14 +37,12 @@ class CameraMotion:
         in one px of the frame. box (4,): the target's in the last frame; no corner is taken there.
         None where the motion cannot be told: too few corners, or corners that move apart.
         """
-        before, self._before = (
-            self._before,
-            {
-                name: image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-                for name, image in small.items()
-                if contrast(image) >= least_contrast
-            },
-        )
+        before = self._before
+        self._before = {
+            name: image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            for name, image in small.items()
+            if contrast(image) >= least_contrast
+        }
         motions = [
             _motion(before[name], image, box * scale)
             for name, image in self._before.items()

@@ -335,7 +335,9 @@ class SearchTracker:
             return None
         # A patch is a part of the scene.
         stands = 1.0 if target.appearance.shape is not None else target.standing.share
-        target.box = with_camera(target.box, motion, stands)
+        box = with_camera(target.box, motion, stands)
+        size = box[2:].clip(target.margin, target.image_size)  # whatever was measured
+        target.box = from_centre(*centre(box).clip(0, target.image_size), *size)
         target.recent = [(score, with_camera(box, motion, stands)) for score, box in target.recent]
         return stands
 
