@@ -32,8 +32,8 @@ class CameraMotion:
         """
         Return where the scene of the last frame went: (2, 3), maps its x, y px to this frame's.
 
-        small: a thumbnail of each camera by name, uint8 (h, w[, 3]); the one whose corners agree
-        best is believed, one with less contrast than this is not asked. scale: px of a thumbnail
+        small: a thumbnail of each camera by name, uint8 (h, w[, 3]); the first one whose corners
+        agree is believed, one with less contrast than this is not asked. scale: px of a thumbnail
         in one px of the frame. box (4,): the target's in the last frame; no corner is taken there.
         None where the motion cannot be told: too few corners, or corners that move apart.
         """
@@ -43,21 +43,21 @@ class CameraMotion:
             for name, image in small.items()
             if contrast(image) >= least_contrast
         }
-        motions = [
+        motions = (
             _motion(before[name], image, box * scale)
             for name, image in self._before.items()
             if name in before
-        ]
-        motion, agreeing = max(motions, key=lambda each: each[1], default=(None, 0))
-        if motion is None or agreeing < LEAST_CORNERS:
+        )
+        motion = next((each for each in motions if each is not None), None)
+        if motion is None:
             return None
         linear, offset = motion[:, :2], motion[:, 2]
         middle = np.array([0.5, 0.5])  # boxes count px from an edge, corners from a px's middle
         return np.column_stack([linear, (offset + middle - linear @ middle) / scale])
 
 
-def _motion(old: np.ndarray, new: np.ndarray, box: np.ndarray) -> tuple[np.ndarray | None, int]:
-    """Return the similarity (2, 3) by which most corners went, and how many did."""
+def _motion(old: np.ndarray, new: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+    """Return the similarity (2, 3) by which most corners went, None where too few agree."""
     beside = BESIDE * box[2:]
     left, top = (box[:2] - beside).round().astype(int).clip(0)
     right, bottom = (box[:2] + box[2:] + beside).round().astype(int).clip(0)
@@ -65,16 +65,16 @@ def _motion(old: np.ndarray, new: np.ndarray, box: np.ndarray) -> tuple[np.ndarr
     around[top:bottom, left:right] = 0
     corners = cv2.goodFeaturesToTrack(old, CORNERS, 0.01, 7, mask=around)
     if corners is None or len(corners) < LEAST_CORNERS:
-        return None, 0
+        return None
     moved, seen, _ = cv2.calcOpticalFlowPyrLK(old, new, corners, None, winSize=(11, 11))
     seen = seen[:, 0] > 0
     if seen.sum() < LEAST_CORNERS:
-        return None, 0
+        return None
     motion, agree = cv2.estimateAffinePartial2D(
         corners[seen], moved[seen], ransacReprojThreshold=1.0
     )
-    agreeing = 0 if motion is None else int(agree.sum())
-    return (motion, agreeing) if agreeing >= len(corners) / 2 else (None, 0)
+    enough = max(LEAST_CORNERS, len(corners) / 2)
+    return motion if motion is not None and agree.sum() >= enough else None
 
 
 def with_camera(box: np.ndarray, motion: np.ndarray, share: float) -> np.ndarray:
