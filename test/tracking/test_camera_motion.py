@@ -24,7 +24,7 @@ def view(image: np.ndarray, right: float, down: float, zoom: float = 1) -> np.nd
 def seen(camera: CameraMotion, thermal=None, rgb=None) -> np.ndarray | None:
     images = {'rgb': rgb, 'thermal': thermal}
     small = {name: thumbnail(image) for name, image in images.items() if image is not None}
-    return camera.update(small, thumbnail_scale((320, 240)), BOX, 2.0)
+    return camera.update(small, thumbnail_scale((320, 240)), BOX)
 
 
 @settings(max_examples=15, deadline=None)

@@ -10,7 +10,6 @@ with the scene only as far as its target was seen to.
 import cv2
 import numpy as np
 from tpf_tracker_ros.core.boxes import centre, from_centre
-from tpf_tracker_ros.tracking.pieces import contrast
 
 CORNERS = 60  # that are followed, at most
 LEAST_CORNERS = 12  # that must agree on one motion, and half of those that were found
@@ -27,21 +26,20 @@ class CameraMotion:
         self._before: dict[str, np.ndarray] = {}
 
     def update(
-        self, small: dict[str, np.ndarray], scale: float, box: np.ndarray, least_contrast: float
+        self, small: dict[str, np.ndarray], scale: float, box: np.ndarray
     ) -> np.ndarray | None:
         """
         Return where the scene of the last frame went: (2, 3), maps its x, y px to this frame's.
 
-        small: a thumbnail of each camera by name, uint8 (h, w[, 3]); the first one whose corners
-        agree is believed, one with less contrast than this is not asked. scale: px of a thumbnail
-        in one px of the frame. box (4,): the target's in the last frame; no corner is taken there.
-        None where the motion cannot be told: too few corners, or corners that move apart.
+        small: a thumbnail of each camera that shows anything, by name, uint8 (h, w[, 3]); the
+        first one whose corners agree is believed. scale: px of a thumbnail in one px of the
+        frame. box (4,): the target's in the last frame; no corner is taken there. None where the
+        motion cannot be told: too few corners, or corners that move apart.
         """
         before = self._before
         self._before = {
             name: image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
             for name, image in small.items()
-            if contrast(image) >= least_contrast
         }
         motions = (
             _motion(before[name], image, box * scale)

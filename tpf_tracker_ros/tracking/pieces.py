@@ -75,11 +75,6 @@ def thumbnail_scale(size: tuple[int, int]) -> float:
     return min(1, THUMBNAIL / max(size))
 
 
-def contrasts(small: dict[str, np.ndarray]) -> dict[str, float]:
-    """Contrast of each camera's thumbnail."""
-    return {name: contrast(image) for name, image in small.items()}
-
-
 def faded(first: dict[str, float], now: dict[str, float], share: float) -> str:
     """
     Return which of two cameras has faded, '' for none: at dusk, in fog, as heat evens out.

@@ -24,7 +24,7 @@ from tpf_tracker_ros.engines.engine import Engine
 from tpf_tracker_ros.tracking.camera_motion import between, CameraMotion, Standing, with_camera
 from tpf_tracker_ros.tracking.config import TrackerConfig, Value
 from tpf_tracker_ros.tracking.pieces import (
-    contrasts,
+    contrast,
     eased_size,
     faded,
     first_error,
@@ -100,9 +100,9 @@ class SearchTracker:
         # The published margin would blow up a small target.
         margin = min(MARGIN, *(box[2:] / 2)) if self.config.beyond_image else MARGIN
         first = deepcopy(pair.only(modality))  # the caller may fill its images anew
-        small, place = self._thumbnails(pair), Standing(centre(box))
-        sees = {modality: seen}
-        target = Target(first, box, box, margin, modality, sees, place, contrasts(small))
+        small, levels = self._thumbnails(pair)
+        sees, place = {modality: seen}, Standing(centre(box))
+        target = Target(first, box, box, margin, modality, sees, place, levels)
         self._camera = CameraMotion()
         self._camera_motion(target, small)
         self._memory.reset(box)
@@ -126,9 +126,9 @@ class SearchTracker:
         # 1. Where to look: around the last box, moved with the scene (camera_motion) and on
         # (inertia); and in which images (faded_share).
         with _timed(stages, 'crop'):
-            small = self._thumbnails(pair)
+            small, levels = self._thumbnails(pair)
             stands = self._go_with_scene(target, small)
-            pair = pair.without(faded(target.contrasts, contrasts(small), config.faded_share))
+            pair = pair.without(faded(target.contrasts, levels, config.faded_share))
         expected = np.concatenate([target.box[:2] + target.velocity, target.box[2:]])
         wide = self._crops.framing.wide if config.second_look else 0
         lost = self.state is TrackState.LOST
@@ -186,21 +186,18 @@ class SearchTracker:
         self._left_out = self._frozen.judge(pair, self.config.frozen_ms)
         return pair.without(self._left_out)
 
-    def _thumbnails(self, pair: FramePair) -> dict[str, np.ndarray]:
-        """Return the frame small, uint8 by camera, where a piece asks for it."""
+    def _thumbnails(self, pair: FramePair) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Return the frame small, uint8, of each camera that is not blank, and all contrasts."""
         if not self.config.camera_motion and not self.config.faded_share:
-            return {}
-        images = {'rgb': pair.rgb, 'thermal': pair.thermal}
-        return {
-            name: self._range.apply(thumbnail(image))
-            for name, image in images.items()
-            if image is not None
-        }
+            return {}, {}
+        images = ('rgb', pair.rgb), ('thermal', pair.thermal)
+        small = {n: self._range.apply(thumbnail(each)) for n, each in images if each is not None}
+        levels = {name: contrast(image) for name, image in small.items()}
+        return {n: small[n] for n in small if levels[n] >= self.config.blank_std}, levels
 
     def _camera_motion(self, target: Target, small: dict[str, np.ndarray]) -> np.ndarray | None:
         small = small if self.config.camera_motion else {}
-        scale = thumbnail_scale(target.image_size)
-        return self._camera.update(small, scale, target.box, self.config.blank_std)
+        return self._camera.update(small, thumbnail_scale(target.image_size), target.box)
 
     def _search_factor(self, box: np.ndarray, wide: float | None = None) -> float:
         """Sides of a search crop in those of a box (4,); least_crop: of a box no smaller."""
